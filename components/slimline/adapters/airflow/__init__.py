@@ -1,0 +1,1 @@
+"""Slimline in Airflow: params form, operator, gate, retry policy, triggers and DAG builders."""

@@ -1,0 +1,98 @@
+"""Decide whether a job has to run, and keep the reason as one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from slimline.contract.manifest import Manifest
+from slimline.contract.store import Missing, artifact_is_whole
+
+if TYPE_CHECKING:
+    from slimline.contract.manifest import Identity
+    from slimline.contract.store import Store
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Run or reuse, with the reason as one sentence and, on a hit, the manifest."""
+
+    reason: str
+    manifest: Manifest | None = None
+
+    @property
+    def hit(self) -> bool:
+        """True when nothing has to run."""
+        return self.manifest is not None
+
+
+def decide(store: Store, identity: Identity, *, lineage: str = "", cached: bool = True) -> Decision:
+    """Look a job up.
+
+    Args:
+        store: where manifests and artifacts are.
+        identity: the job.
+        lineage: the step of a recipe that the job answers for (`digits/quantize`); lets a miss be
+            told by comparison with the step's last job.
+        cached: False for a component whose effect is outside; it always runs.
+    """
+    if not cached:
+        return Decision("ran: its effect is outside, so it runs each time")
+    found = read_manifest(store, identity.digest)
+    if found is None:
+        return Decision(_why_missed(store, identity, lineage))
+    for name, ref in found.outputs.items():
+        damage = artifact_is_whole(store, ref.digest)
+        if damage:
+            return Decision(f"ran: output {name} is damaged ({damage})")
+    return Decision(f"reused: job {identity.digest[:12]} made it on {found.started[:19]}", found)
+
+
+def read_manifest(store: Store, job: str) -> Manifest | None:
+    """The manifest of a job, None when there is none that can be read."""
+    try:
+        manifest = Manifest.model_validate_json(store.get(f"jobs/{job}/manifest.json"))
+    except (Missing, ValidationError):
+        return None
+    return manifest if manifest.job == job else None
+
+
+def commit(store: Store, manifest: Manifest) -> Manifest:
+    """Write a manifest if none is there; returns the one that counts.
+
+    Two equal jobs may end at once: the first manifest stays. One that cannot be read, or whose
+    artifacts are damaged, is replaced.
+    """
+    key = f"jobs/{manifest.job}/manifest.json"
+    data = manifest.model_dump_json(indent=1).encode()
+    if store.put(key, data, if_absent=True):
+        return manifest
+    winner = read_manifest(store, manifest.job)
+    if winner and not any(artifact_is_whole(store, r.digest) for r in winner.outputs.values()):
+        return winner
+    store.put(key, data)
+    return manifest
+
+
+def remember(store: Store, lineage: str, job: str) -> None:
+    """Note which job answered last for a step of a recipe."""
+    if lineage:
+        store.put(f"latest/{lineage}.json", job.encode())
+
+
+def latest(store: Store, lineage: str) -> Manifest | None:
+    """The manifest of the job that answered last for a step of a recipe."""
+    try:
+        return read_manifest(store, store.get(f"latest/{lineage}.json").decode())
+    except Missing:
+        return None
+
+
+def _why_missed(store: Store, identity: Identity, lineage: str) -> str:
+    before = latest(store, lineage) if lineage else None
+    if before is None:
+        return "ran: no earlier job is known for this step"
+    difference = identity.difference(before.identity)
+    return f"ran: {difference or 'its manifest is gone'}"

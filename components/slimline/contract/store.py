@@ -1,0 +1,285 @@
+"""A store keeps artifacts and manifests under keys: a local directory, or S3.
+
+Layout, the same in both::
+
+    artifacts/<digest>/<file...>     the files
+    artifacts/<digest>.json          their listing, written after them: no listing, no artifact
+    jobs/<identity>/manifest.json    what a job made, written last
+    jobs/<identity>/checkpoint/...   what a killed job had reached
+    latest/<lineage>.json            which job answered last for a step of a recipe
+
+The sha256 of every file is kept by us and checked on every read, whatever the server promises.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from pydantic import TypeAdapter
+
+from slimline.contract.artifact import (
+    Artifact,
+    FileEntry,
+    digest_entries,
+    list_tree,
+    sha256_file,
+)
+from slimline.contract.errors import BadData, BadParameters, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+A = TypeVar("A", bound=Artifact)
+_LISTING = TypeAdapter(tuple[FileEntry, ...])
+
+
+class Missing(BadData):
+    """There is nothing under that key."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Size in bytes and our own sha256 of a stored object; sha256 is "" where none was kept."""
+
+    size: int
+    sha256: str
+
+
+class Store(Protocol):
+    """Bytes under keys. Keys are POSIX paths relative to the store's URI."""
+
+    uri: str
+
+    def get(self, key: str) -> bytes:
+        """Read a small object. Raises `Missing`."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Write a small object at once; False when `if_absent` and something is there."""
+
+    def upload(self, path: Path, key: str, sha256: str) -> None:
+        """Write a file of any size; the sha256 is kept beside it."""
+
+    def download(self, key: str, path: Path, sha256: str) -> None:
+        """Read a file of any size to `path`; raises `BadData` when its sha256 differs."""
+
+    def stat(self, key: str) -> Stat | None:
+        """Size and sha256 of an object, None when it is not there."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys under a prefix."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when it is not there."""
+
+
+def open_store(uri: str) -> Store:
+    """Open a store by URI: `s3://bucket/prefix`, `file:///path` or a path.
+
+    Raises:
+        BadParameters: on another scheme.
+    """
+    if uri.startswith("s3://"):
+        from slimline.adapters.s3 import S3Store  # noqa: PLC0415 - boto3 only where S3 is used
+
+        return S3Store(uri)
+    path = uri.removeprefix("file://")
+    if "://" in path:
+        msg = f"store {uri!r}: give s3://bucket/prefix, file:///path or a path"
+        raise BadParameters(msg)
+    return LocalStore(Path(path))
+
+
+def save_artifact(store: Store, artifact: A) -> A:
+    """Store a located artifact under its digest; files that are there already are kept.
+
+    Returns:
+        The artifact with the URI it has in the store, located as before.
+    """
+    entries = list_tree(artifact.path)
+    digest = digest_entries(entries)
+    listing = f"artifacts/{digest}.json"
+    if store.stat(listing) is None:
+        for entry in entries:
+            store.upload(
+                artifact.path / entry.path, f"artifacts/{digest}/{entry.path}", entry.sha256
+            )
+        store.put(listing, _LISTING.dump_json(entries))
+    kept = type(artifact)(uri=f"{store.uri}/artifacts/{digest}", digest=digest)
+    return kept.located(artifact.path)
+
+
+def fetch_artifact(artifact: A, target: Path) -> A:
+    """Bring an artifact to a local directory, every file checked against the digest.
+
+    Raises:
+        BadData: when a file is missing or its bytes are not those that the digest names.
+    """
+    if artifact.uri.startswith("file://") and "/artifacts/" not in artifact.uri:
+        return _fetch_directory(artifact, target)
+    store = open_store(artifact.uri.rsplit("/artifacts/", 1)[0])
+    for entry in artifact_files(store, artifact.digest):
+        path = safe_join(target, entry.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.download(f"artifacts/{artifact.digest}/{entry.path}", path, entry.sha256)
+    return artifact.located(target)
+
+
+def artifact_files(store: Store, digest: str) -> tuple[FileEntry, ...]:
+    """The listing of a stored artifact, proven to be the one that the digest names."""
+    entries = _LISTING.validate_json(store.get(f"artifacts/{digest}.json"))
+    if digest_entries(entries) != digest:
+        msg = f"artifact {digest[:12]}: its listing in {store.uri} was changed; delete it"
+        raise BadData(msg)
+    return entries
+
+
+def artifact_is_whole(store: Store, digest: str) -> str:
+    """Look at every file of an artifact without reading it on S3.
+
+    Returns:
+        "" when all is there, else what is wrong, as half a sentence.
+    """
+    try:
+        entries = artifact_files(store, digest)
+    except BadData:
+        return f"artifact {digest[:12]} is not in the store"
+    for entry in entries:
+        stat = store.stat(f"artifacts/{digest}/{entry.path}")
+        if stat is None:
+            return f"artifact {digest[:12]} lost {entry.path}"
+        if (stat.size, stat.sha256) != (entry.size, entry.sha256):
+            return f"artifact {digest[:12]} has other bytes in {entry.path}"
+    return ""
+
+
+def safe_join(root: Path, relative: str) -> Path:
+    """`root / relative`, refused when it would leave `root`.
+
+    Raises:
+        BadData: on an absolute path, a `..`, a backslash or a control character.
+    """
+    parts = relative.split("/")
+    hostile = any(p in ("", ".", "..") for p in parts) or "\\" in relative
+    if hostile or any(ord(c) < 32 for c in relative):  # noqa: PLR2004 - ASCII control characters
+        msg = f"path {relative!r} leaves its directory or is not plain: refused"
+        raise BadData(msg)
+    return root.joinpath(*parts)
+
+
+class LocalStore:
+    """A directory as a store; writes are atomic by rename and by link."""
+
+    def __init__(self, root: Path) -> None:
+        """Use `root`, which is made at the first write."""
+        self.root = root.resolve()
+        self.uri = self.root.as_uri()
+
+    def get(self, key: str) -> bytes:
+        """See `Store.get`."""
+        try:
+            return safe_join(self.root, key).read_bytes()
+        except FileNotFoundError as error:
+            msg = f"nothing under {key} in {self.uri}"
+            raise Missing(msg) from error
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """See `Store.put`; `if_absent` is decided by a hard link: one writer can make it."""
+        path = safe_join(self.root, key)
+        temporary = self._temporary(path)
+        try:
+            temporary.write_bytes(data)
+            if not if_absent:
+                temporary.replace(path)
+                return True
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise disk_error(path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def upload(self, path: Path, key: str, sha256: str) -> None:
+        """See `Store.upload`."""
+        target = safe_join(self.root, key)
+        temporary = self._temporary(target)
+        try:
+            shutil.copyfile(path, temporary)
+            if sha256_file(temporary) != sha256:
+                msg = f"{path} changed while it was stored; nothing was kept"
+                raise BadData(msg)
+            temporary.replace(target)
+        except OSError as error:
+            raise disk_error(target, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def download(self, key: str, path: Path, sha256: str) -> None:
+        """See `Store.download`."""
+        source = safe_join(self.root, key)
+        if not source.is_file():
+            msg = f"nothing under {key} in {self.uri}"
+            raise Missing(msg)
+        try:
+            shutil.copyfile(source, path)
+        except OSError as error:
+            raise disk_error(path, error) from error
+        check_sha256(path, sha256, f"{self.uri}/{key}")
+
+    def stat(self, key: str) -> Stat | None:
+        """See `Store.stat`; hashes the file."""
+        path = safe_join(self.root, key)
+        return Stat(path.stat().st_size, sha256_file(path)) if path.is_file() else None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See `Store.keys`."""
+        for path in sorted(self.root.rglob("*")):
+            key = path.relative_to(self.root).as_posix()
+            if path.is_file() and key.startswith(prefix) and not path.name.startswith(".tmp-"):
+                yield key
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        safe_join(self.root, key).unlink(missing_ok=True)
+
+    def _temporary(self, path: Path) -> Path:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        except OSError as error:
+            raise disk_error(path, error) from error
+        os.close(handle)
+        return Path(name)
+
+
+def check_sha256(path: Path, sha256: str, source: str) -> None:
+    """Hash a file that was just read, and remove it when it is not what it must be."""
+    found = sha256_file(path)
+    if found != sha256:
+        path.unlink()
+        msg = f"{source}: sha256 is {found[:12]}, must be {sha256[:12]}: the bytes are damaged"
+        raise BadData(msg)
+
+
+def disk_error(path: Path, error: OSError) -> TryLater:
+    """A full or read-only disk, told with the cure."""
+    msg = f"cannot write {path}: {error.strerror}; free some space or give another directory"
+    return TryLater(msg)
+
+
+def _fetch_directory(artifact: A, target: Path) -> A:
+    source = Path(artifact.uri.removeprefix("file://"))
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    found = digest_entries(list_tree(target))
+    if found != artifact.digest:
+        msg = (
+            f"{source} changed since it was named: digest {found[:12]}, was {artifact.digest[:12]}"
+        )
+        raise BadData(msg)
+    return artifact.located(target)

@@ -1,0 +1,91 @@
+"""How a `Dataset` artifact is stored: `dataset.json` and `examples.npz`.
+
+`examples.npz` holds `x` (uint8 images NHWC, or float32 rows NF), `y` (int64 class index) and `id`
+(int64, the example's place in its source), never an object array.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from slimline.contract import BadData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+Split = Literal["train", "selection", "test"]
+
+
+class DatasetInfo(BaseModel):
+    """What `dataset.json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    split: Split
+    shape: tuple[int, ...]
+    """Shape of one example: (height, width, channels) or (features,)."""
+    dtype: Literal["uint8", "float32"]
+    labels: tuple[str, ...]
+    count: int
+    source_digest: str
+    """sha256 over what was read, so that a changed source is seen."""
+
+
+class Examples:
+    """A dataset in memory: `x`, `y`, `id` as numpy arrays, and `info`."""
+
+    def __init__(
+        self,
+        info: DatasetInfo,
+        x: NDArray[np.generic],
+        y: NDArray[np.int64],
+        id: NDArray[np.int64],  # noqa: A002 - the field's name in the file
+    ) -> None:
+        self.info, self.x, self.y, self.id = info, x, y, id
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.y)
+
+
+def save_examples(examples: Examples, target: Path) -> None:
+    """Write a dataset into the directory of an output artifact."""
+    import numpy as np
+
+    np.savez(target / "examples.npz", x=examples.x, y=examples.y, id=examples.id)
+    (target / "dataset.json").write_text(examples.info.model_dump_json(indent=1))
+
+
+def load_info(source: Path) -> DatasetInfo:
+    """Read `dataset.json` alone."""
+    return DatasetInfo.model_validate_json((source / "dataset.json").read_text())
+
+
+def load_examples(source: Path, *, split: Split | None = None) -> Examples:
+    """Read a dataset.
+
+    Args:
+        source: directory of the artifact.
+        split: what it must be; a test split given where a training split is due is refused.
+
+    Raises:
+        BadData: on another split, or on arrays that do not fit `dataset.json`.
+    """
+    import numpy as np
+
+    info = load_info(source)
+    if split is not None and info.split != split:
+        msg = f"dataset {info.name}: this is its {info.split} split, {split} is needed here"
+        raise BadData(msg)
+    with np.load(source / "examples.npz", allow_pickle=False) as arrays:
+        x, y, identity = arrays["x"], arrays["y"], arrays["id"]
+    if not (len(x) == len(y) == len(identity) == info.count) or x.shape[1:] != info.shape:
+        msg = f"dataset {info.name}: arrays {x.shape} are not {info.count} of {info.shape}"
+        raise BadData(msg)
+    return Examples(info, x, y, identity)

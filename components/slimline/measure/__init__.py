@@ -1,0 +1,1 @@
+"""Measuring a model in the runtime that will serve it: predictions, latency, intervals."""

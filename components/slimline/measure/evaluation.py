@@ -1,0 +1,79 @@
+"""What `evaluation.json` of an `Evaluation` artifact says: numbers about models on held-out data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Interval(BaseModel):
+    """An estimate with its two-sided confidence interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float
+    low: float
+    high: float
+
+
+class StageNumbers(BaseModel):
+    """One model, measured beside the others in the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    stage: str
+    model_digest: str
+    """Digest of the `Model` artifact."""
+    accuracy: Interval
+    per_class: dict[str, float]
+    bytes: int
+    """Size of `model.onnx`."""
+    latency_ms: Interval
+    """Median of one call at batch 1, one thread, interleaved with the baseline."""
+    memory_mb: float
+    """Growth of resident memory when the model is loaded and run, in MB of 10**6 bytes."""
+    speedup: float
+    """Baseline's median latency over this one's."""
+    shrink: float
+    """Baseline's bytes over this one's."""
+
+
+class NonInferiority(BaseModel):
+    """The paired comparison of candidate and baseline on the same examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str
+    margin: float
+    """Largest drop in accuracy that is still accepted, as a fraction."""
+    confidence: float
+    drop: float
+    """Baseline accuracy less candidate accuracy."""
+    upper_bound: float
+    """One-sided upper confidence bound of the drop."""
+    only_baseline_right: int
+    only_candidate_right: int
+    examples: int
+
+
+class EvaluationRecord(BaseModel):
+    """The whole of `evaluation.json`; `stages[0]` is the baseline, `stages[-1]` the candidate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dataset_digest: str
+    dataset_split: str
+    candidate_digest: str
+    stages: tuple[StageNumbers, ...]
+    non_inferiority: NonInferiority
+    runtime: str
+    """`onnxruntime 1.31.1, CPUExecutionProvider, 1 thread`."""
+
+
+def load_evaluation(source: Path) -> EvaluationRecord:
+    """Read `evaluation.json`; NaN and infinity do not pass."""
+    return EvaluationRecord.model_validate_json((source / "evaluation.json").read_text())

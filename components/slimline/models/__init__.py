@@ -1,0 +1,1 @@
+"""Networks: the zoo, and how a model is kept and rebuilt without pickle."""

@@ -1,0 +1,64 @@
+"""How a `Model` artifact is kept: `model.json` beside `model.safetensors` or `model.onnx`.
+
+A torch model is factory + structural edits + safetensors: the factory is called with its arguments,
+the edits cut it to shape, the weights are loaded. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slimline.data.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Factory(BaseModel):
+    """What builds the uncut network: `module:function` and keyword arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    call: str = Field(pattern=r"^[\w.]+:\w+$", description="Import path, module:function.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments.")
+
+
+class Edit(BaseModel):
+    """One structural change, replayed at load: keep these output channels of that tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parameter: str
+    """Name of a parameter or buffer in `state_dict`, such as `layer1.0.conv1.weight`."""
+    axis: int
+    keep: tuple[int, ...]
+
+
+class ModelInfo(BaseModel):
+    """What `model.json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    stage: str
+    """The step that made it: teacher, student, pruned, quantized."""
+    format: Literal["torch", "onnx"]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    factory: Factory | None = None
+    edits: tuple[Edit, ...] = ()
+    opset: int | None = None
+    history: tuple[str, ...] = ()
+    """What was done, oldest first, a short sentence each."""
+
+
+def load_model_info(source: Path) -> ModelInfo:
+    """Read `model.json` of a model artifact."""
+    return ModelInfo.model_validate_json((source / "model.json").read_text())
+
+
+def save_model_info(info: ModelInfo, target: Path) -> None:
+    """Write `model.json` into the directory of an output artifact."""
+    (target / "model.json").write_text(info.model_dump_json(indent=1))

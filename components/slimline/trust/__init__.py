@@ -1,0 +1,1 @@
+"""Keys, signed statements, and the package that nobody takes on trust."""
