@@ -1,4 +1,4 @@
-"""What `evaluation.json` of an `Evaluation` artifact says: numbers about models on held-out data."""
+"""What `evaluation.json` of an `Evaluation` artifact says: numbers on held-out data."""
 
 from __future__ import annotations
 
