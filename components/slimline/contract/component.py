@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from slimline.contract.artifact import Artifact
 from slimline.contract.errors import BadParameters
@@ -117,6 +118,18 @@ class Component(BaseModel):
         return {n: f for n, f in cls.model_fields.items() if _port(f) is None}
 
     @classmethod
+    @cache
+    def parameters_model(cls) -> type[BaseModel]:
+        """A model of the parameters alone, for recipes, forms and JSON Schema."""
+        fields: dict[str, Any] = {
+            n: (f.rebuild_annotation(), f) for n, f in cls.parameters().items()
+        }
+        made: type[BaseModel] = create_model(
+            f"{cls.__name__}Parameters", __config__=cls.model_config, __doc__=cls.__doc__, **fields
+        )
+        return made
+
+    @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Component:
         """Build a job from plain values.
 
@@ -159,11 +172,17 @@ class Component(BaseModel):
 
 
 def load_component(name: str) -> type[Component]:
-    """Find a component by name among the installed ones (entry points `slimline.components`).
+    """Find a component.
+
+    Args:
+        name: of an installed one (entry points `slimline.components`), or `module:Class` of one
+            that is on the import path but not installed.
 
     Raises:
         BadParameters: when there is none of that name; lists those that exist.
     """
+    if ":" in name:
+        return _load_class(*name.split(":", 1))
     found = {e.name: e for e in entry_points(group="slimline.components")}
     if name not in found:
         msg = f"component {name!r} is not installed; there are: {', '.join(sorted(found))}"
@@ -185,6 +204,18 @@ def explain(owner: str, error: ValidationError) -> str:
         given = "" if item["type"] == "missing" else f" (given: {item['input']!r:.80})"
         lines.append(f"{owner}: {field}: {item['msg']}{given}")
     return "\n".join(lines)
+
+
+def _load_class(module: str, attribute: str) -> type[Component]:
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        msg = f"component {module}:{attribute} cannot be imported: {error}"
+        raise BadParameters(msg) from error
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        msg = f"{module}:{attribute} is not a Component"
+        raise BadParameters(msg)
+    return found
 
 
 def _port(field: FieldInfo) -> Port | None:

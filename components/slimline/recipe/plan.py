@@ -1,0 +1,203 @@
+"""From a recipe to the steps of its compress DAG, in an order in which they can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slimline.contract import BadParameters, Model, load_component
+from slimline.recipe.schema import ONNX_PASSES, TORCH_PASSES
+
+if TYPE_CHECKING:
+    from slimline.recipe.schema import Pass, Recipe
+
+_STAGES = {"distill": "student", "prune": "pruned", "quantize": "quantized"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An output of an earlier step."""
+
+    step: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One job of a run: a component, its parameters, and where its inputs come from."""
+
+    name: str
+    component: str
+    parameters: dict[str, Any]
+    inputs: dict[str, tuple[Source, ...]]
+    section: tuple[str | int, ...] = ()
+    """Where the parameters stand in the recipe file."""
+
+    def check(self) -> None:
+        """Validate the parameters; raises pydantic's ValidationError."""
+        load_component(self.component).parameters_model().model_validate(self.parameters)
+
+
+@dataclass
+class _Plan:
+    recipe: Recipe
+    destination: str = ""
+    steps: list[Step] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        component: str,
+        parameters: dict[str, Any],
+        inputs: dict[str, tuple[Source, ...]],
+        section: tuple[str | int, ...] = (),
+    ) -> Source:
+        """Append a step; returns its model output, or its first one."""
+        if any(step.name == name for step in self.steps):
+            msg = f"recipe {self.recipe.name}: two steps are called {name}; give one pass a name"
+            raise BadParameters(msg)
+        self.steps.append(Step(name, component, parameters, inputs, section))
+        outputs = load_component(component).outputs()
+        first = next((n for n, p in outputs.items() if p.artifact is Model), next(iter(outputs)))
+        return Source(name, first)
+
+
+def plan(recipe: Recipe, destination: str = "") -> tuple[Step, ...]:
+    """The steps of a recipe.
+
+    Args:
+        recipe: a recipe that was read.
+        destination: where packages are pushed to; the environment's release bucket if not given.
+
+    Raises:
+        BadParameters: when the passes cannot follow one another.
+    """
+    made = _Plan(recipe, destination)
+    data = {"name": recipe.name, **recipe.data}
+    made.add("check_data", "check_data", data, {}, ("data",))
+    stages = _compress(made)
+    _prove_and_ship(made, stages)
+    return tuple(made.steps)
+
+
+def _compress(made: _Plan) -> list[Source]:
+    """Add training and passes; returns the ONNX models from baseline to candidate."""
+    recipe = made.recipe
+    torch_model, stages = _first_model(made)
+    in_onnx = torch_model is None
+    for index, step in enumerate(recipe.passes):
+        name = step.name or _STAGES.get(step.component, step.component)
+        section: tuple[str | int, ...] = ("passes", index, step.component)
+        if step.component in ONNX_PASSES:
+            in_onnx = True
+            stages.append(_onnx_pass(made, step, name, stages[-1], section))
+        elif step.component not in TORCH_PASSES:
+            msg = f"recipe {recipe.name}: pass {step.component!r} is not known; there are: " + (
+                ", ".join(TORCH_PASSES + ONNX_PASSES)
+            )
+            raise BadParameters(msg)
+        elif in_onnx or torch_model is None:
+            msg = (
+                f"recipe {recipe.name}: pass {step.component} works on a torch model; "
+                "put it before the passes on ONNX, and start from a factory"
+            )
+            raise BadParameters(msg)
+        else:
+            torch_model = _torch_pass(made, step, name, torch_model, section)
+            stages.append(_export(made, name, torch_model))
+    return stages
+
+
+def _first_model(made: _Plan) -> tuple[Source | None, list[Source]]:
+    recipe = made.recipe
+    data = _split("train"), _split("selection")
+    if recipe.model.onnx:
+        settings = {"path": recipe.model.onnx, "name": recipe.name}
+        return None, [made.add("adopt", "adopt", settings, {"train": (data[0],)}, ("model",))]
+    factory = recipe.model.factory
+    assert factory is not None  # noqa: S101 - the schema allows one of both
+    settings = {
+        "name": recipe.name,
+        "stage": "teacher",
+        "factory": factory.model_dump(mode="json"),
+        **recipe.train,
+    }
+    inputs = {"train": (data[0],), "selection": (data[1],)}
+    teacher = made.add("teacher", "train", settings, inputs, ("train",))
+    return teacher, [_export(made, "teacher", teacher)]
+
+
+def _torch_pass(
+    made: _Plan, step: Pass, name: str, model: Source, section: tuple[str | int, ...]
+) -> Source:
+    port = "teacher" if step.component == "distill" else "model"
+    inputs = {
+        port: (model,),
+        "train": (_split("train"),),
+        "selection": (_split("selection"),),
+    }
+    return made.add(name, step.component, {"stage": name, **step.parameters}, inputs, section)
+
+
+def _onnx_pass(
+    made: _Plan, step: Pass, name: str, model: Source, section: tuple[str | int, ...]
+) -> Source:
+    inputs = {"model": (model,), "calibration": (_split("train"),)}
+    return made.add(name, step.component, {"stage": name, **step.parameters}, inputs, section)
+
+
+def _export(made: _Plan, stage: str, model: Source) -> Source:
+    return made.add(
+        f"export_{stage}", "export", dict(made.recipe.export), {"model": (model,)}, ("export",)
+    )
+
+
+def _prove_and_ship(made: _Plan, stages: list[Source]) -> None:
+    recipe, gates = made.recipe, made.recipe.gates
+    baseline, candidate = stages[0], stages[-1]
+    test = (_split("test"),)
+    evaluation = made.add(
+        "validate",
+        "validate",
+        {"margin": gates.margin, "confidence": gates.confidence, **recipe.validate_},
+        {
+            "baseline": (baseline,),
+            "candidate": (candidate,),
+            "stages": tuple(stages[1:-1]),
+            "test": test,
+        },
+        ("validate",),
+    )
+    limits = gates.model_dump(exclude={"confidence"}) | recipe.budget.model_dump()
+    given = {k: v for k, v in limits.items() if v is not None}
+    judged = {"candidate": (candidate,), "evaluation": (evaluation,)}
+    verdict = made.add("gate", "gate", given, judged, ("gates",))
+    package = made.add(
+        "package",
+        "package",
+        {
+            "name": recipe.name,
+            "owner": recipe.owner,
+            "description": recipe.description,
+            **recipe.package,
+        },
+        {
+            "model": (candidate,),
+            "verdict": (verdict,),
+            "evaluation": (evaluation,),
+            "report": (Source("validate", "report"),),
+            "test": test,
+        },
+        ("package",),
+    )
+    pushed = made.add("push", "push", {"destination": made.destination}, {"package": (package,)})
+    made.add(
+        "register",
+        "register",
+        {"name": recipe.name},
+        {"package": (package,), "receipt": (pushed,), "evaluation": (evaluation,)},
+    )
+
+
+def _split(name: str) -> Source:
+    return Source("check_data", name)
