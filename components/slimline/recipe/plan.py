@@ -9,6 +9,8 @@ from slimline.contract import BadParameters, Model, load_component
 from slimline.recipe.schema import ONNX_PASSES, TORCH_PASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slimline.recipe.schema import Pass, Recipe
 
 _STAGES = {"distill": "student", "prune": "pruned", "quantize": "quantized"}
@@ -29,7 +31,7 @@ class Step:
     name: str
     component: str
     parameters: dict[str, Any]
-    inputs: dict[str, tuple[Source, ...]]
+    inputs: Mapping[str, tuple[Source, ...]]
     section: tuple[str | int, ...] = ()
     """Where the parameters stand in the recipe file."""
 
@@ -49,7 +51,7 @@ class _Plan:
         name: str,
         component: str,
         parameters: dict[str, Any],
-        inputs: dict[str, tuple[Source, ...]],
+        inputs: Mapping[str, tuple[Source, ...]],
         section: tuple[str | int, ...] = (),
     ) -> Source:
         """Append a step; returns its model output, or its first one."""
@@ -112,11 +114,11 @@ def _first_model(made: _Plan) -> tuple[Source | None, list[Source]]:
     recipe = made.recipe
     data = _split("train"), _split("selection")
     if recipe.model.onnx:
-        settings = {"path": recipe.model.onnx, "name": recipe.name}
-        return None, [made.add("adopt", "adopt", settings, {"train": (data[0],)}, ("model",))]
+        adopted = {"path": recipe.model.onnx, "name": recipe.name}
+        return None, [made.add("adopt", "adopt", adopted, {"train": (data[0],)}, ("model",))]
     factory = recipe.model.factory
     assert factory is not None  # noqa: S101 - the schema allows one of both
-    settings = {
+    settings: dict[str, Any] = {
         "name": recipe.name,
         "stage": "teacher",
         "factory": factory.model_dump(mode="json"),

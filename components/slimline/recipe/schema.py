@@ -56,9 +56,7 @@ class EndpointTarget(_Section):
     kind: Literal["endpoint"]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The endpoint's name.")
     on: Literal["local", "sagemaker"] = Field("local", description="Where it runs.")
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="See `slimline show deploy`."
-    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="As `slimline show deploy`.")
     budget: Budget = Budget()
 
 
