@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slimline.contract.manifest import Manifest
 from slimline.contract.store import Missing, artifact_is_whole
@@ -76,18 +76,34 @@ def commit(store: Store, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def remember(store: Store, lineage: str, job: str) -> None:
-    """Note which job answered last for a step of a recipe."""
+class Answer(BaseModel):
+    """Which job answered last for a step of a recipe, and why it ran or was reused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    reason: str
+
+
+def remember(store: Store, lineage: str, job: str, reason: str = "") -> None:
+    """Note which job answered last for a step of a recipe, with the reason of that decision."""
     if lineage:
-        store.put(f"latest/{lineage}.json", job.encode())
+        answer = Answer(job=job, reason=reason)
+        store.put(f"latest/{lineage}.json", answer.model_dump_json().encode())
+
+
+def last_answer(store: Store, lineage: str) -> Answer | None:
+    """The last answer for a step of a recipe; None when there is none that can be read."""
+    try:
+        return Answer.model_validate_json(store.get(f"latest/{lineage}.json"))
+    except (Missing, ValidationError):
+        return None
 
 
 def latest(store: Store, lineage: str) -> Manifest | None:
     """The manifest of the job that answered last for a step of a recipe."""
-    try:
-        return read_manifest(store, store.get(f"latest/{lineage}.json").decode())
-    except Missing:
-        return None
+    answer = last_answer(store, lineage)
+    return read_manifest(store, answer.job) if answer else None
 
 
 def _why_missed(store: Store, identity: Identity, lineage: str) -> str:

@@ -154,10 +154,10 @@ def execute(
     decision = decide(store, identity, lineage=lineage, cached=component.cached and not force)
     log.info("%s %s", component.component_name(), decision.reason)
     if decision.manifest is not None:
-        remember(store, lineage, identity.digest)
+        remember(store, lineage, identity.digest, decision.reason)
         return Outcome(decision.manifest, stored_outputs(component, decision.manifest))
     outcome = _work(component, store, identity, decision.reason, work_dir)
-    remember(store, lineage, identity.digest)
+    remember(store, lineage, identity.digest, decision.reason)
     return outcome
 
 

@@ -1,0 +1,229 @@
+"""The command line of a component, read from its class, and back again.
+
+    slimline run quantize --model URI --calibration URI --scheme int8-static --store URI
+
+Inputs and parameters are options of their own names. A list is repeated, a nested value is JSON.
+An output's option copies what was made to a directory of yours.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slimline.contract import BadParameters, execute, open_store
+
+if TYPE_CHECKING:
+    from slimline.contract.component import Component
+    from slimline.contract.job import Outcome
+
+Schema = dict[str, Any]
+
+
+def to_argv(component: Component) -> list[str]:
+    """The arguments after `slimline run` that make this job again; never a secret."""
+    argv = [component.component_name()]
+    for name, artifacts in component.input_artifacts().items():
+        for artifact in artifacts:
+            argv += [_flag(name), artifact.uri]
+    schemas = parameter_schemas(type(component))
+    for name, value in component.parameter_values().items():
+        argv += _option_text(name, value, schemas[name])
+    return argv
+
+
+def command_for(component: type[Component]) -> click.Command:
+    """The click command of one component."""
+    options: list[click.Parameter] = [
+        *(_input_option(component, name) for name in component.inputs()),
+        *(_parameter_option(n, s) for n, s in parameter_schemas(component).items()),
+        *(_output_option(component, name) for name in component.outputs()),
+        *_job_options(),
+    ]
+
+    def run(**given: Any) -> None:
+        _run(component, given)
+
+    return click.Command(
+        component.component_name(),
+        params=options,
+        callback=run,
+        help=component.__doc__,
+        context_settings={"max_content_width": 100, "show_default": True},
+    )
+
+
+def parameter_schemas(component: type[Component]) -> dict[str, Schema]:
+    """JSON Schema of each parameter, references resolved one level, `X or null` as X."""
+    whole = component.parameters_model().model_json_schema()
+    definitions = whole.get("$defs", {})
+    return {n: _plain(s, definitions) for n, s in whole.get("properties", {}).items()}
+
+
+def _run(component: type[Component], given: dict[str, Any]) -> None:
+    values = {
+        name: _value(given[name], schema)
+        for name, schema in parameter_schemas(component).items()
+        if given[name] not in (None, ())
+    }
+    for name, port in component.inputs().items():
+        if given[name]:
+            values[name] = list(given[name]) if port.many else given[name]
+    job = component.parse(values)
+    work_dir = Path(given["work_dir"] or tempfile.mkdtemp(prefix="slimline-"))
+    try:
+        outcome = execute(
+            job,
+            open_store(given["store"]),
+            work_dir=work_dir,
+            image=given["image_digest"],
+            lineage=given["lineage"],
+            force=given["force"],
+        )
+        for name in component.outputs():
+            if given[name]:
+                _copy_output(outcome, name, Path(given[name]))
+    finally:
+        if not given["work_dir"]:
+            shutil.rmtree(work_dir, ignore_errors=True)
+    click.echo(describe(outcome))
+
+
+def describe(outcome: Outcome) -> str:
+    """What `slimline run` prints: job, reason, outputs and numbers as JSON."""
+    manifest = outcome.manifest
+    return json.dumps(
+        {
+            "job": manifest.job,
+            "reason": manifest.reason,
+            "outputs": {n: r.model_dump() for n, r in manifest.outputs.items()},
+            "numbers": manifest.numbers,
+        },
+        indent=1,
+    )
+
+
+def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
+    from slimline.contract.store import fetch_artifact  # noqa: PLC0415 - only when asked for
+
+    target.mkdir(parents=True, exist_ok=True)
+    if any(target.iterdir()):
+        msg = f"{_flag(name)}: {target} is not empty; give a new directory"
+        raise BadParameters(msg)
+    fetch_artifact(outcome[name], target)
+
+
+def _value(given: Any, schema: Schema) -> Any:
+    if schema.get("type") == "array":
+        nested = "type" not in schema.get("items", {}) or schema["items"]["type"] in _NESTED
+        return [_json(item) if nested else item for item in given]
+    return _json(given) if schema.get("type") in _NESTED else given
+
+
+_NESTED = ("object", "array", None)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"{text!r:.80} is not JSON ({error})"
+        raise BadParameters(msg) from error
+
+
+def _option_text(name: str, value: Any, schema: Schema) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [_flag(name) if value else f"--no-{_flag(name)[2:]}"]
+    if schema.get("type") == "array":
+        texts = [v if isinstance(v, str) else json.dumps(v) for v in value]
+        return [part for text in texts for part in (_flag(name), text)]
+    return [_flag(name), value if isinstance(value, str) else json.dumps(value)]
+
+
+def _plain(schema: Schema, definitions: dict[str, Any]) -> Schema:
+    merged = dict(schema)
+    if "$ref" in merged:
+        merged = {**definitions[merged.pop("$ref").rsplit("/", 1)[-1]], **merged}
+    choices = [c for c in merged.get("anyOf", ()) if c.get("type") != "null"]
+    if len(choices) == 1:
+        merged.pop("anyOf")
+        merged = {**_plain(choices[0], definitions), **merged}
+    return merged
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _input_option(component: type[Component], name: str) -> click.Option:
+    port = component.inputs()[name]
+    return click.Option(
+        [_flag(name), name],
+        required=port.required,
+        multiple=port.many,
+        metavar=f"{port.artifact.__name__.upper()}",
+        help=f"{port.description} URI of a stored artifact, or a directory.",
+    )
+
+
+def _output_option(component: type[Component], name: str) -> click.Option:
+    description = component.outputs()[name].description
+    return click.Option([_flag(name), name], metavar="DIR", help=f"{description} Copied to DIR.")
+
+
+def _parameter_option(name: str, schema: Schema) -> click.Option:
+    help_text = schema.get("description", "") + _bounds(schema)
+    kind, flag = schema.get("type"), _flag(name)
+    if kind == "boolean":
+        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=help_text)
+    default = schema.get("default")
+    shown = f"  [default: {json.dumps(default)}]" if default not in (None, "", [], {}) else ""
+    return click.Option(
+        [flag, name],
+        multiple=kind == "array",
+        metavar=_metavar(schema),
+        help=help_text + shown,
+        show_default=False,
+    )
+
+
+def _metavar(schema: Schema) -> str:
+    if "enum" in schema:
+        return "|".join(str(v) for v in schema["enum"])
+    names = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT"}
+    return names.get(str(schema.get("type")), "JSON")
+
+
+def _bounds(schema: Schema) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    told = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _job_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--store"],
+            envvar="SLIMLINE_STORE",
+            required=True,
+            metavar="URI",
+            help="Where artifacts and manifests are kept: s3://bucket/prefix or a directory. "
+            "[env: SLIMLINE_STORE]",
+        ),
+        click.Option(["--work-dir"], metavar="DIR", help="Where files are staged; kept if given."),
+        click.Option(["--lineage"], default="", help="The step it answers for: recipe/step."),
+        click.Option(["--image-digest"], default="", help="Digest of the image it runs in."),
+        click.Option(["--force"], is_flag=True, help="Run even when an equal job was done."),
+    ]

@@ -1,0 +1,206 @@
+"""`slimline`: what is installed, one component at a time, and questions about what ran."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from slimline.adapters.argv import command_for
+from slimline.contract import (
+    BadParameters,
+    SlimlineError,
+    Store,
+    component_names,
+    load_component,
+    open_store,
+)
+from slimline.contract.cache import last_answer, read_manifest
+from slimline.contract.log import setup_logging
+
+_USAGE, _LATER, _BUG = 64, 75, 1
+_SHORTEST_PREFIX = 6
+
+
+def main() -> None:
+    """The console script: exit codes are those of sysexits.h."""
+    setup_logging()
+    try:
+        cli.main(standalone_mode=False, prog_name="slimline")
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(_USAGE)
+    except SlimlineError as error:
+        click.echo(f"slimline: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last frame: told in full, with a code of its own
+        traceback.print_exc()
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full:
+            click.echo("slimline: the disk is full; free some space and run again", err=True)
+        sys.exit(_LATER if full else _BUG)
+
+
+class _Components(click.Group):
+    """A subcommand for each component; its class is loaded when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(component_names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        try:
+            return command_for(load_component(cmd_name))
+        except BadParameters as error:
+            raise click.UsageError(str(error)) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="slimline")
+def cli() -> None:
+    """Take a PyTorch model to where it runs: small, fast, proven, signed.
+
+    Start with `slimline list`, then `slimline show quantize`. A recipe is checked with
+    `slimline recipe check dags/recipes/digits.yaml`. For completion in bash:
+    eval "$(_SLIMLINE_COMPLETE=bash_source slimline)"
+    """
+
+
+@cli.command("list")
+def list_components() -> None:
+    """List the components that are installed."""
+    for name in component_names():
+        click.echo(f"{name:<12} {load_component(name).summary()}")
+
+
+@cli.command()
+@click.argument("component")
+def show(component: str) -> None:
+    """Show a component's inputs, outputs, parameters, limits and secrets."""
+    found = load_component(component)
+    needs = found.needs
+    click.echo(f"{component}: {found.__doc__}\n")
+    click.echo(f"image {found.image}; at most {needs.cpu} CPU, {needs.memory}, {needs.gpu} GPU")
+    click.echo(f"network: {'yes' if needs.network else 'no'}; reuses results: {_yes(found.cached)}")
+    click.echo(f"secrets: {', '.join(found.secrets) or 'none'}\n")
+    for title, ports in (("takes", found.inputs()), ("gives", found.outputs())):
+        for name, port in ports.items():
+            many = " (several)" if port.many else ""
+            click.echo(f"{title} {name}: {port.artifact.__name__}{many}. {port.description}")
+    click.echo(f"\nParameters: slimline run {component} --help")
+
+
+@cli.group(cls=_Components)
+def run() -> None:
+    """Run one component here, or reuse what an equal job made."""
+
+
+@cli.command()
+@click.argument("job")
+@click.option(
+    "--store",
+    envvar="SLIMLINE_STORE",
+    required=True,
+    metavar="URI",
+    help="Where manifests are kept. [env: SLIMLINE_STORE]",
+)
+def why(job: str, store: str) -> None:
+    """Say in one sentence why a job ran or was reused.
+
+    JOB is a step of a recipe (digits/quantized), a recipe (digits) or the beginning of a job's
+    identity.
+    """
+    opened = open_store(store)
+    answers = _answers(opened, job)
+    if not answers:
+        msg = f"job {job!r} is not known in {store}; try a recipe's name, or recipe/step"
+        raise BadParameters(msg)
+    for name, reason in answers:
+        click.echo(f"{name}: {reason}")
+
+
+@cli.command()
+@click.argument("uri")
+@click.option(
+    "--keys",
+    type=click.Path(exists=True, path_type=Path),
+    help="Directory of trusted public keys (PEM). [env: SLIMLINE_TRUSTED_KEYS]",
+)
+def verify(uri: str, keys: Path | None) -> None:
+    """Verify a package: its files, signature, verdict and golden outputs.
+
+    URI is that of a pushed package (s3://bucket/prefix/artifacts/<digest>) or a directory.
+    """
+    from slimline.trust.keys import load_trusted  # noqa: PLC0415 - heavy, and only here
+    from slimline.trust.package import verify_uri  # noqa: PLC0415
+
+    manifest = verify_uri(uri, load_trusted(keys))
+    click.echo(f"verified: {manifest.name} {manifest.version}, model {manifest.model_digest}")
+
+
+@cli.command()
+@click.argument("component")
+@click.option("--image", default="", help="Image reference; the component's own name if not given.")
+def kfp(component: str, image: str) -> None:
+    """Write a component as Kubeflow Pipelines v2 YAML."""
+    from slimline.adapters.kfp import component_yaml  # noqa: PLC0415 - only here
+
+    click.echo(component_yaml(load_component(component), image), nl=False)
+
+
+@cli.group()
+def recipe() -> None:
+    """Check recipes, and help an editor to write them."""
+
+
+@recipe.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Check recipe files: every mistake with its line, field and cure."""
+    from slimline.recipe.load import load_recipe  # noqa: PLC0415 - loads every spec
+    from slimline.recipe.plan import plan  # noqa: PLC0415
+
+    complaints = []
+    for file in files:
+        try:
+            steps = plan(load_recipe(file))
+            click.echo(f"{file}: good; {len(steps)} steps: {', '.join(s.name for s in steps)}")
+        except BadParameters as error:
+            complaints.append(str(error))
+    if complaints:
+        raise BadParameters("\n".join(complaints))
+
+
+@recipe.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from slimline.recipe.schema import json_schema  # noqa: PLC0415 - loads every spec
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _answers(store: Store, job: str) -> list[tuple[str, str]]:
+    """(name, reason) of the steps or jobs that `job` names."""
+    names = [job] if "/" in job else sorted(_lineages(store, job))
+    told = [(name, answer.reason) for name in names if (answer := last_answer(store, name))]
+    if told or len(job) < _SHORTEST_PREFIX:
+        return told
+    found = {key.split("/")[1] for key in store.keys(f"jobs/{job}")}
+    manifests = [m for key in sorted(found) if (m := read_manifest(store, key))]
+    return [(f"{m.identity.component} {m.job[:12]}", m.reason) for m in manifests]
+
+
+def _lineages(store: Store, recipe_name: str) -> list[str]:
+    keys = store.keys(f"latest/{recipe_name}/")
+    return [key.removeprefix("latest/").removesuffix(".json") for key in keys]
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - a word for a flag
+    return "yes" if value else "no"
