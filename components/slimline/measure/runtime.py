@@ -1,0 +1,102 @@
+"""ONNX Runtime as every part of Slimline uses it: no telemetry, CPU, a stated number of threads.
+
+Needs onnxruntime and numpy only, so that a device and a server can use it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from slimline.contract import BadData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ONLY_FATAL = 4
+"""What goes wrong is raised, so ONNX Runtime need not write it to stderr as well."""
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import onnxruntime with its telemetry off; import it by no other way."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
+def session(path: Path, threads: int = 1) -> Any:
+    """Load an ONNX file on the CPU.
+
+    ONNX Runtime itself refuses external data outside the model's directory.
+
+    Args:
+        path: the .onnx file.
+        threads: threads inside one operator; they wait without spinning.
+
+    Returns:
+        An `onnxruntime.InferenceSession` of a model with one float32 input and one output.
+
+    Raises:
+        BadData: when the file is missing, damaged, or no such model.
+    """
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ONLY_FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if not path.is_file():
+        msg = f"{path} is not there: a model artifact of format onnx holds model.onnx"
+        raise BadData(msg)
+    try:
+        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no base class but Exception
+        msg = f"{path} is no ONNX model that ONNX Runtime can load; export it again: {error}"
+        raise BadData(msg) from error
+    given = [[port.type for port in ports] for ports in (loaded.get_inputs(), loaded.get_outputs())]
+    if given != [["tensor(float)"], ["tensor(float)"]]:
+        msg = f"{path} takes {given[0]} and gives {given[1]}: one float32 tensor each is needed"
+        raise BadData(msg)
+    return loaded
+
+
+def logits(session: Any, x: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+    """Predict.
+
+    Args:
+        session: what `session()` gave.
+        x: what `Preprocessing.apply` gave, float32, the batch first; at least one example.
+        batch: examples in one call.
+
+    Returns:
+        float32, shape (examples, classes), finite.
+
+    Raises:
+        BadData: when the model does not take `x`, or answers with another shape, NaN or infinity.
+    """
+    import numpy as np
+
+    if len(x) == 0:
+        msg = "there is no example to predict: give at least one"
+        raise BadData(msg)
+    name = session.get_inputs()[0].name
+    starts = range(0, len(x), batch)
+    try:
+        parts = [session.run(None, {name: x[start : start + batch]})[0] for start in starts]
+    except Exception as error:  # its errors share no base class but Exception
+        msg = f"the model does not take {x.dtype}{list(x.shape)}: {error}"
+        raise BadData(msg) from error
+    classes = {part.shape[1:] for part in parts}
+    if [len(shape) for shape in classes] != [1] or sum(map(len, parts)) != len(x):
+        msg = f"the model answers {list(parts[0].shape)}: (examples, classes) is needed"
+        raise BadData(msg)
+    answer: NDArray[np.float32] = np.concatenate(parts)
+    if not np.isfinite(answer).all():
+        msg = "the model's logits hold NaN or infinity: its weights or its input are damaged"
+        raise BadData(msg)
+    return answer
