@@ -2,7 +2,8 @@
 
     slimline run quantize --model URI --calibration URI --scheme int8-static --store URI
 
-Inputs and parameters are options of their own names. A list is repeated, a nested value is JSON.
+Inputs and parameters are options of their own names. A list is repeated or given as one
+JSON text, a nested value is JSON.
 An output's option copies what was made to a directory of yours.
 """
 
@@ -30,7 +31,7 @@ def to_argv(component: Component) -> list[str]:
     argv = [component.component_name()]
     for name, artifacts in component.input_artifacts().items():
         for artifact in artifacts:
-            argv += [_flag(name), artifact.uri]
+            argv += [flag(name), artifact.uri]
     schemas = parameter_schemas(type(component))
     for name, value in component.parameter_values().items():
         argv += _option_text(name, value, schemas[name])
@@ -113,16 +114,22 @@ def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
 
     target.mkdir(parents=True, exist_ok=True)
     if any(target.iterdir()):
-        msg = f"{_flag(name)}: {target} is not empty; give a new directory"
+        msg = f"{flag(name)}: {target} is not empty; give a new directory"
         raise BadParameters(msg)
     fetch_artifact(outcome[name], target)
 
 
 def _value(given: Any, schema: Schema) -> Any:
     if schema.get("type") == "array":
-        nested = "type" not in schema.get("items", {}) or schema["items"]["type"] in _NESTED
-        return [_json(item) if nested else item for item in given]
+        return _list(given, schema)
     return _json(given) if schema.get("type") in _NESTED else given
+
+
+def _list(given: tuple[str, ...], schema: Schema) -> Any:
+    if len(given) == 1 and given[0].startswith("["):
+        return _json(given[0])
+    nested = schema.get("items", {}).get("type") in _NESTED
+    return [_json(item) if nested else item for item in given]
 
 
 _NESTED = ("object", "array", None)
@@ -139,12 +146,10 @@ def _json(text: str) -> Any:
 def _option_text(name: str, value: Any, schema: Schema) -> list[str]:
     if value is None:
         return []
-    if isinstance(value, bool):
-        return [_flag(name) if value else f"--no-{_flag(name)[2:]}"]
     if schema.get("type") == "array":
         texts = [v if isinstance(v, str) else json.dumps(v) for v in value]
-        return [part for text in texts for part in (_flag(name), text)]
-    return [_flag(name), value if isinstance(value, str) else json.dumps(value)]
+        return [part for text in texts for part in (flag(name), text)]
+    return [flag(name), value if isinstance(value, str) else json.dumps(value)]
 
 
 def _plain(schema: Schema, definitions: dict[str, Any]) -> Schema:
@@ -158,14 +163,15 @@ def _plain(schema: Schema, definitions: dict[str, Any]) -> Schema:
     return merged
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option of a field: `--calibration-samples`."""
     return "--" + name.replace("_", "-")
 
 
 def _input_option(component: type[Component], name: str) -> click.Option:
     port = component.inputs()[name]
     return click.Option(
-        [_flag(name), name],
+        [flag(name), name],
         required=port.required,
         multiple=port.many,
         metavar=f"{port.artifact.__name__.upper()}",
@@ -175,19 +181,16 @@ def _input_option(component: type[Component], name: str) -> click.Option:
 
 def _output_option(component: type[Component], name: str) -> click.Option:
     description = component.outputs()[name].description
-    return click.Option([_flag(name), name], metavar="DIR", help=f"{description} Copied to DIR.")
+    return click.Option([flag(name), name], metavar="DIR", help=f"{description} Copied to DIR.")
 
 
 def _parameter_option(name: str, schema: Schema) -> click.Option:
     help_text = schema.get("description", "") + _bounds(schema)
-    kind, flag = schema.get("type"), _flag(name)
-    if kind == "boolean":
-        return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=help_text)
     default = schema.get("default")
     shown = f"  [default: {json.dumps(default)}]" if default not in (None, "", [], {}) else ""
     return click.Option(
-        [flag, name],
-        multiple=kind == "array",
+        [flag(name), name],
+        multiple=schema.get("type") == "array",
         metavar=_metavar(schema),
         help=help_text + shown,
         show_default=False,
@@ -197,7 +200,7 @@ def _parameter_option(name: str, schema: Schema) -> click.Option:
 def _metavar(schema: Schema) -> str:
     if "enum" in schema:
         return "|".join(str(v) for v in schema["enum"])
-    names = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT"}
+    names = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT", "boolean": "true|false"}
     return names.get(str(schema.get("type")), "JSON")
 
 

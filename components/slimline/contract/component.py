@@ -69,6 +69,7 @@ class PortInfo:
     """One input or output of a component, read from its annotation."""
 
     name: str
+    direction: Literal["input", "output"]
     artifact: type[Artifact]
     description: str
     many: bool
@@ -228,7 +229,9 @@ def _ports(cls: type[Component], direction: str) -> dict[str, PortInfo]:
         port = _port(field)
         if port is not None and port.direction == direction:
             kind, many = _artifact_type(field.annotation)
-            found[name] = PortInfo(name, kind, field.description or "", many, field.is_required())
+            found[name] = PortInfo(
+                name, port.direction, kind, field.description or "", many, field.is_required()
+            )
     return found
 
 
