@@ -1,0 +1,141 @@
+"""Golden inputs: examples with the logits they must give, so that a place proves it can infer."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+from slimline.contract import BadData, Refused
+from slimline.measure.runtime import logits, session
+from slimline.models.info import load_model_info
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import IO
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from slimline.models.info import ModelInfo
+    from slimline.trust.manifest import PackageManifest
+
+FILE = "golden.npz"
+_MAX_BYTES = 256 * 2**20
+
+
+def check_golden(root: Path, manifest: PackageManifest, threads: int = 1) -> float:
+    """Run the golden inputs of a package in ONNX Runtime.
+
+    Args:
+        root: a package that `verify_package` accepted.
+        manifest: what it returned.
+        threads: of ONNX Runtime.
+
+    Returns:
+        The largest absolute difference between a logit and the expected one.
+
+    Raises:
+        Refused: when it is above the manifest's tolerance or not finite.
+    """
+    import numpy as np
+
+    info = load_model_info(root / "model")
+    x, expected = load_golden(root, manifest, info)
+    try:
+        found = logits(session(root / "model" / "model.onnx", threads), info.preprocessing.apply(x))
+    except BadData as error:
+        msg = f"golden inputs cannot be run: {error}"
+        raise Refused(msg) from error
+    if found.shape != expected.shape:
+        msg = f"golden inputs gave logits of shape {found.shape}, expected is {expected.shape}"
+        raise Refused(msg)
+    difference = float(np.max(np.abs(found.astype(np.float64) - expected)))
+    if not difference <= manifest.golden.tolerance:
+        msg = (
+            f"golden inputs gave other logits here: they differ by {difference:.4g}, "
+            f"at most {manifest.golden.tolerance:.4g} is right"
+        )
+        raise Refused(msg)
+    return difference
+
+
+def load_golden(
+    root: Path, manifest: PackageManifest, info: ModelInfo
+) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    """Read `golden.npz` of a package.
+
+    Returns:
+        Raw inputs of the shape and dtype that the preprocessing takes, and float32 logits of shape
+        (count, labels).
+
+    Raises:
+        Refused: on anything else: another member, an object array, other shapes, NaN.
+    """
+    import numpy as np
+
+    try:
+        x, expected = _read_arrays(root / FILE)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
+        msg = f"{FILE} is malformed: {error}"
+        raise Refused(msg) from error
+    count, preprocessing = manifest.golden.count, info.preprocessing
+    _expect(x, (count, *preprocessing.shape), preprocessing.dtype, "x")
+    _expect(expected, (count, len(info.labels)), "float32", "logits")
+    if not (np.isfinite(x).all() and np.isfinite(expected).all()):
+        msg = f"{FILE} is malformed: it holds NaN or infinity"
+        raise Refused(msg)
+    return x, expected.astype(np.float32, copy=False)
+
+
+def save_golden(root: Path, x: NDArray[np.generic], logits: NDArray[np.float32]) -> None:
+    """Write `golden.npz`; equal arrays give equal bytes."""
+    import numpy as np
+
+    np.savez(root / FILE, x=x, logits=logits)
+
+
+def _read_arrays(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sorted(m.filename for m in members) != ["logits.npy", "x.npy"]:
+            msg = "it must hold the arrays x and logits, and nothing else"
+            raise ValueError(msg)
+        if sum(m.file_size for m in members) > _MAX_BYTES:
+            msg = f"its arrays have more than {_MAX_BYTES} bytes"
+            raise ValueError(msg)
+        sizes = {m.filename: m.file_size for m in members}
+        return tuple(_read_array(archive, n, sizes[n]) for n in ("x.npy", "logits.npy"))  # type: ignore[return-value] # two of them
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[np.generic]:
+    """Read one array, after its header was found to promise no more than the member holds."""
+    from numpy.lib import format as npy
+
+    with archive.open(name) as file:
+        if npy.read_magic(file) != (1, 0):
+            msg = f"{name} is not of npy version 1.0"
+            raise ValueError(msg)
+        shape, _, dtype = npy.read_array_header_1_0(file)
+        count = 1
+        for length in shape:
+            count *= length
+        if dtype.hasobject or count * dtype.itemsize != size - file.tell():
+            msg = f"{name} holds objects, or not as many numbers as its header says"
+            raise ValueError(msg)
+    with archive.open(name) as file:
+        found: NDArray[np.generic] = _load(file)
+        return found
+
+
+def _load(file: IO[bytes]) -> NDArray[np.generic]:
+    import numpy as np
+
+    array: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _expect(array: NDArray[np.generic], shape: tuple[int, ...], dtype: str, name: str) -> None:
+    if array.shape != shape or str(array.dtype) != dtype:
+        found, due = f"{array.dtype}{list(array.shape)}", f"{dtype}{list(shape)}"
+        msg = f"{FILE} is malformed: {name} is {found}, must be {due}"
+        raise Refused(msg)
