@@ -1,0 +1,81 @@
+"""A real S3 server for a test session."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from slimline.embedded.process import Launch, says, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY_ID = "test:tester"
+BUCKET = "slimline-tests"
+
+
+@dataclass(frozen=True)
+class S3:
+    """The server: where it is, its bucket, and a way to make it fail."""
+
+    endpoint: str
+    bucket: str
+    root: Path
+    secret: str = field(repr=False)
+    _numbers: itertools.count = field(default_factory=itertools.count)
+
+    def new_prefix(self) -> str:
+        """The URI of a place in the bucket that nobody used before."""
+        return f"s3://{self.bucket}/p{next(self._numbers)}"
+
+    def inject_503(self, count: int) -> None:
+        """Let the next `count` requests fail with 503 SlowDown; 0 ends it."""
+        (self.root / "fault").write_text(str(count))
+
+    def client(self):
+        """A plain boto3 client, for looking behind the store's back."""
+        return boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+
+
+@contextmanager
+def s3_server(root: Path):
+    """Run the server under `root`, with AWS_* of this process set to it."""
+    secret = secrets.token_urlsafe(24)
+    environment = {
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    command = (sys.executable, "-m", "slimline.embedded.s3_server", str(root / "data"), "0")
+    launch = Launch("s3", command, says("ready "), environment)
+    with (
+        start(launch, root) as server,
+        variables({**environment, "AWS_ENDPOINT_URL_S3": server.url}),
+    ):
+        found = S3(server.url, BUCKET, root / "data", secret)
+        found.client().create_bucket(Bucket=BUCKET)
+        yield found
+
+
+@contextmanager
+def variables(values: dict[str, str]):
+    """Set variables of the environment, and put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
