@@ -1,0 +1,1 @@
+"""Rooms of another package, found by entry point: what runner and operator are tested with."""
