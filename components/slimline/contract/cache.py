@@ -59,15 +59,16 @@ def read_manifest(store: Store, job: str) -> Manifest | None:
     return manifest if manifest.job == job else None
 
 
-def commit(store: Store, manifest: Manifest) -> Manifest:
+def commit(store: Store, manifest: Manifest, *, cached: bool = True) -> Manifest:
     """Write a manifest if none is there; returns the one that counts.
 
     Two equal jobs may end at once: the first manifest stays. One that cannot be read, or whose
-    artifacts are damaged, is replaced.
+    artifacts are damaged, is replaced; so is that of a component whose effect is outside
+    (`cached` False), since what it did last is what counts.
     """
     key = f"jobs/{manifest.job}/manifest.json"
     data = manifest.model_dump_json(indent=1).encode()
-    if store.put(key, data, if_absent=True):
+    if store.put(key, data, if_absent=cached):
         return manifest
     winner = read_manifest(store, manifest.job)
     if winner and not any(artifact_is_whole(store, r.digest) for r in winner.outputs.values()):

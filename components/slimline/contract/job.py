@@ -197,7 +197,7 @@ def _work(
         started=started,
         versions={"python": platform.python_version(), "slimline": _version()},
     )
-    counted = commit(store, manifest)
+    counted = commit(store, manifest, cached=component.cached)
     saved.discard()
     return Outcome(counted, outputs)
 
