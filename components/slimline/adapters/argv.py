@@ -28,7 +28,7 @@ Schema = dict[str, Any]
 
 def to_argv(component: Component) -> list[str]:
     """The arguments after `slimline run` that make this job again; never a secret."""
-    argv = [component.component_name()]
+    argv = [component.reference()]
     for name, artifacts in component.input_artifacts().items():
         for artifact in artifacts:
             argv += [flag(name), artifact.uri]
@@ -68,7 +68,7 @@ def parameter_schemas(component: type[Component]) -> dict[str, Schema]:
 
 def _run(component: type[Component], given: dict[str, Any]) -> None:
     values = {
-        name: _value(given[name], schema)
+        name: _value(name, given[name], schema)
         for name, schema in parameter_schemas(component).items()
         if given[name] not in (None, ())
     }
@@ -119,27 +119,27 @@ def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
     fetch_artifact(outcome[name], target)
 
 
-def _value(given: Any, schema: Schema) -> Any:
+def _value(name: str, given: Any, schema: Schema) -> Any:
     if schema.get("type") == "array":
-        return _list(given, schema)
-    return _json(given) if schema.get("type") in _NESTED else given
+        return _list(name, given, schema)
+    return _json(name, given) if schema.get("type") in _NESTED else given
 
 
-def _list(given: tuple[str, ...], schema: Schema) -> Any:
+def _list(name: str, given: tuple[str, ...], schema: Schema) -> Any:
     if len(given) == 1 and given[0].startswith("["):
-        return _json(given[0])
+        return _json(name, given[0])
     nested = schema.get("items", {}).get("type") in _NESTED
-    return [_json(item) if nested else item for item in given]
+    return [_json(name, item) if nested else item for item in given]
 
 
 _NESTED = ("object", "array", None)
 
 
-def _json(text: str) -> Any:
+def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        msg = f"{text!r:.80} is not JSON ({error})"
+        msg = f"{flag(name)}: {text!r:.80} is not JSON ({error})"
         raise BadParameters(msg) from error
 
 

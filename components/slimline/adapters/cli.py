@@ -57,9 +57,11 @@ class _Components(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         try:
-            return command_for(load_component(cmd_name))
+            command = command_for(load_component(cmd_name))
         except BadParameters as error:
             raise click.UsageError(str(error)) from error
+        command.name = cmd_name
+        return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

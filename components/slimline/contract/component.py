@@ -99,6 +99,14 @@ class Component(BaseModel):
         return cls.__module__.split(".")[-2]
 
     @classmethod
+    def reference(cls) -> str:
+        """What `load_component` finds it by: its name when installed, else `module:Class`."""
+        path = f"{cls.__module__}:{cls.__qualname__}"
+        installed = {e.name: e.value for e in entry_points(group="slimline.components")}
+        name = cls.component_name()
+        return name if installed.get(name) == path else path
+
+    @classmethod
     def summary(cls) -> str:
         """The first line of the class's docstring."""
         return (cls.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,1 @@
+"""A tiny component that tests run for real: it doubles a number in a file."""
