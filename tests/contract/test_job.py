@@ -12,7 +12,7 @@ from support.double.spec import Double
 from slimline.contract import BadData, BadParameters, Dataset, LocalStore, execute
 from slimline.contract.artifact import Artifact
 from slimline.contract.cache import commit, decide, last_answer, read_manifest
-from slimline.contract.job import identify
+from slimline.contract.job import Checkpoint, identify
 
 
 @pytest.fixture
@@ -174,9 +174,7 @@ def test_sigterm_exits_143_and_the_next_try_goes_on_from_the_checkpoint(number, 
     assert not any("checkpoint" in key for key in store.keys("jobs/"))
 
 
-def test_a_checkpoint_that_was_damaged_is_left_behind(number, store, tmp_path):
-    from slimline.contract.job import Checkpoint
-
+def test_a_checkpoint_that_was_damaged_is_left_behind(store, tmp_path):
     place = tmp_path / "checkpoint"
     place.mkdir()
     (place / "at").write_text("5")

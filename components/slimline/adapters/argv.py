@@ -66,7 +66,8 @@ def parameter_schemas(component: type[Component]) -> dict[str, Schema]:
     return {n: _plain(s, definitions) for n, s in whole.get("properties", {}).items()}
 
 
-def _run(component: type[Component], given: dict[str, Any]) -> None:
+def values_of(component: type[Component], given: dict[str, Any]) -> dict[str, Any]:
+    """The component's field values from click's option values; what was left out is left out."""
     values = {
         name: _value(name, given[name], schema)
         for name, schema in parameter_schemas(component).items()
@@ -75,7 +76,11 @@ def _run(component: type[Component], given: dict[str, Any]) -> None:
     for name, port in component.inputs().items():
         if given[name]:
             values[name] = list(given[name]) if port.many else given[name]
-    job = component.parse(values)
+    return values
+
+
+def _run(component: type[Component], given: dict[str, Any]) -> None:
+    job = component.parse(values_of(component, given))
     work_dir = Path(given["work_dir"] or tempfile.mkdtemp(prefix="slimline-"))
     try:
         outcome = execute(
@@ -119,7 +124,14 @@ def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
     fetch_artifact(outcome[name], target)
 
 
+def _null_is_a_choice(schema: Schema) -> bool:
+    """True where None differs from leaving the option out; then the text `null` means None."""
+    return bool(schema.get("nullable")) and schema.get("default") is not None
+
+
 def _value(name: str, given: Any, schema: Schema) -> Any:
+    if given == "null" and _null_is_a_choice(schema):
+        return None
     if schema.get("type") == "array":
         return _list(name, given, schema)
     return _json(name, given) if schema.get("type") in _NESTED else given
@@ -145,10 +157,7 @@ def _json(name: str, text: str) -> Any:
 
 def _option_text(name: str, value: Any, schema: Schema) -> list[str]:
     if value is None:
-        return []
-    if schema.get("type") == "array":
-        texts = [v if isinstance(v, str) else json.dumps(v) for v in value]
-        return [part for text in texts for part in (flag(name), text)]
+        return [flag(name), "null"] if _null_is_a_choice(schema) else []
     return [flag(name), value if isinstance(value, str) else json.dumps(value)]
 
 
@@ -158,7 +167,7 @@ def _plain(schema: Schema, definitions: dict[str, Any]) -> Schema:
         merged = {**definitions[merged.pop("$ref").rsplit("/", 1)[-1]], **merged}
     choices = [c for c in merged.get("anyOf", ()) if c.get("type") != "null"]
     if len(choices) == 1:
-        merged.pop("anyOf")
+        merged["nullable"] = len(merged.pop("anyOf")) > 1
         merged = {**_plain(choices[0], definitions), **merged}
     return merged
 

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from support.double.spec import Double
+
+from slimline.adapters.argv import command_for, to_argv, values_of
+from slimline.contract import BadParameters, Dataset
+
+NUMBER = Dataset(uri="s3://bucket/artifacts/" + "a" * 64, digest="a" * 64)
+
+
+@pytest.fixture
+def number(tmp_path):
+    root = tmp_path / "number"
+    root.mkdir()
+    (root / "number.txt").write_text("21")
+    return str(root)
+
+
+def run(*arguments):
+    return CliRunner().invoke(command_for(Double), arguments, catch_exceptions=False)
+
+
+def test_the_command_runs_the_component_and_prints_its_manifest(number, tmp_path):
+    done = run("--number", number, "--store", str(tmp_path / "s"), "--times", "3")
+    assert json.loads(done.stdout)["numbers"]["value"] == 63.0
+
+
+def test_several_inputs_are_given_by_repeating_the_option(number, tmp_path):
+    more = ["--extra", number, "--extra", number]
+    done = run("--number", number, *more, "--store", str(tmp_path / "s"))
+    assert json.loads(done.stdout)["numbers"]["value"] == 126.0
+
+
+def test_an_output_option_copies_the_output_to_a_directory(number, tmp_path):
+    target = tmp_path / "here" / "doubled"
+    run("--number", number, "--store", str(tmp_path / "s"), "--doubled", str(target))
+    assert (target / "number.txt").read_text() == "42.0"
+
+
+def test_an_output_is_not_copied_over_files_that_are_there(number, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    with pytest.raises(BadParameters, match="--doubled: .* is not empty"):
+        run("--number", number, "--store", str(tmp_path / "s"), "--doubled", str(tmp_path / "full"))
+
+
+@given(
+    times=st.integers(1, 10),
+    seconds=st.floats(0, 60),
+    note=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+    weights=st.lists(st.floats(-1e6, 1e6), max_size=4),
+)
+def test_argv_of_a_job_makes_the_same_job_again(times, seconds, note, weights):
+    job = Double(number=NUMBER, times=times, seconds=seconds, note=note, weights=tuple(weights))
+    context = command_for(Double).make_context("double", [*to_argv(job)[1:], "--store", "s"])
+    assert Double.parse(values_of(Double, context.params)) == job
+
+
+def test_help_teaches_defaults_bounds_and_choices():
+    text = run("--help").output
+    for words in (
+        "Double the number that an artifact holds.",
+        "(at least 1, at most 10) [default: 2]",
+        "good|nan|bug|bad-data|later",
+        "[required]",
+        "SLIMLINE_STORE",
+    ):
+        assert words in " ".join(text.split())
