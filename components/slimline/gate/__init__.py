@@ -1,0 +1,1 @@
+"""Say yes or no to exact bytes, with reasons, and sign it: nothing leaves without this answer."""

@@ -1,0 +1,125 @@
+"""What makes a verdict: each demand in turn, and a reason in words for each that is not met."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slimline.contract import Refused
+from slimline.measure.evaluation import EvaluationRecord
+from slimline.trust.dsse import check_form
+from slimline.trust.strict import read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from slimline.gate.spec import Gate
+    from slimline.measure.evaluation import StageNumbers
+
+_CLOSE = 1e-9
+"""Two margins that differ by less were written as the same number."""
+
+
+def read_evaluation(path: Path) -> EvaluationRecord:
+    """Read `evaluation.json`, strictly.
+
+    Raises:
+        Refused: when it is missing, malformed, or holds what is not a finite number.
+    """
+    file = path / "evaluation.json"
+    if not file.is_file():
+        msg = "evaluation.json is missing: nothing was measured"
+        raise Refused(msg)
+    data = read_object(file.read_bytes(), "evaluation.json")
+    record = check_form(EvaluationRecord, data, "evaluation.json")
+    if not record.stages:
+        msg = "the evaluation is empty: it holds no stage"
+        raise Refused(msg)
+    return record
+
+
+def judge(job: Gate, digest: str, record: EvaluationRecord) -> tuple[str, ...]:
+    """The reasons against a candidate; none means that it passes.
+
+    Args:
+        job: the demands.
+        digest: of the candidate's `Model` artifact.
+        record: what was measured.
+    """
+    misfits = tuple(_unusable(job, digest, record))
+    return misfits or tuple(_unmet(job, record))
+
+
+def numbers_of(record: EvaluationRecord) -> dict[str, Any]:
+    """The numbers that are judged, for the verdict and the task's table."""
+    candidate, baseline, paired = record.stages[-1], record.stages[0], record.non_inferiority
+    return {
+        "accuracy": candidate.accuracy.value,
+        "accuracy_low": candidate.accuracy.low,
+        "accuracy_high": candidate.accuracy.high,
+        "baseline_accuracy": baseline.accuracy.value,
+        "drop": paired.drop,
+        "drop_upper_bound": paired.upper_bound,
+        "confidence": paired.confidence,
+        "worst_class_drop": max((drop for _, drop in _class_drops(record)), default=0.0),
+        "bytes": candidate.bytes,
+        "latency_ms": candidate.latency_ms.value,
+        "memory_mb": candidate.memory_mb,
+        "shrink": candidate.shrink,
+        "speedup": candidate.speedup,
+        "test_examples": paired.examples,
+    }
+
+
+def _unusable(job: Gate, digest: str, record: EvaluationRecord) -> Iterator[str]:
+    """Why the evaluation says nothing about these bytes on unseen data."""
+    if record.dataset_split != "test":
+        yield f"the evaluation used the {record.dataset_split} split, only test counts"
+    if record.candidate_digest != digest or record.stages[-1].model_digest != digest:
+        measured = record.candidate_digest[:12]
+        yield f"the evaluation is of other bytes: {measured}, the candidate is {digest[:12]}"
+    if record.non_inferiority.examples < 1:
+        yield "the evaluation is empty: it holds no test example"
+    if abs(record.non_inferiority.margin - job.margin) > _CLOSE:
+        theirs = record.non_inferiority.margin
+        yield f"the evaluation was made for margin {theirs:g}, the gate's is {job.margin:g}"
+    first, last = _classes(record.stages[0]), _classes(record.stages[-1])
+    if not last or first != last:
+        yield f"the evaluation misses classes: the candidate has {len(last)}, baseline {len(first)}"
+
+
+def _unmet(job: Gate, record: EvaluationRecord) -> Iterator[str]:
+    paired, numbers = record.non_inferiority, numbers_of(record)
+    if not paired.upper_bound <= job.margin:
+        yield (
+            f"the drop in accuracy may be as large as {paired.upper_bound:.4f} "
+            f"(at {paired.confidence:.0%} confidence), margin is {job.margin:g}"
+        )
+    for what, key, least in (
+        ("accuracy", "accuracy", job.min_accuracy),
+        ("shrink", "shrink", job.min_shrink),
+        ("speedup", "speedup", job.min_speedup),
+        ("number of test examples", "test_examples", job.min_test_examples),
+    ):
+        if least is not None and not numbers[key] >= least:
+            yield f"{what} is {numbers[key]:.6g}, at least {least:g} is demanded"
+    for what, key, most in (
+        ("size in bytes", "bytes", job.max_bytes),
+        ("latency in ms", "latency_ms", job.max_latency_ms),
+        ("memory in MB", "memory_mb", job.max_memory_mb),
+    ):
+        if most is not None and not numbers[key] <= most:
+            yield f"{what} is {numbers[key]:.6g}, at most {most:.10g} is allowed"
+    for label, drop in _class_drops(record):
+        if job.per_class_max_drop is not None and not drop <= job.per_class_max_drop:
+            limit = job.per_class_max_drop
+            yield f"accuracy of class {label} dropped by {drop:.4f}, at most {limit:g} is allowed"
+
+
+def _classes(stage: StageNumbers) -> set[str]:
+    return set(stage.per_class)
+
+
+def _class_drops(record: EvaluationRecord) -> list[tuple[str, float]]:
+    baseline, candidate = record.stages[0].per_class, record.stages[-1].per_class
+    return [(label, baseline[label] - candidate[label]) for label in baseline if label in candidate]

@@ -1,0 +1,1 @@
+"""Check a package before it is released: signature, verdict, files, and that it infers."""
