@@ -1,0 +1,96 @@
+"""FETCH: bring a package's files, chunk by chunk, each checked against its signed hash at once.
+
+What is on the disk is its own memory: a file grows chunk by chunk, and after an interruption the
+chunks that are there are hashed again. So a verified chunk is never asked for twice, a torn one is
+found, and there is no map beside the data that could disagree with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from slimline.contract import Refused, safe_join
+from slimline.contract.store import Missing
+from slimline.trust.manifest import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slimline.device.disk import Disk
+    from slimline.fleet.documents import Descriptor
+    from slimline.fleet.objects import Objects
+    from slimline.trust.manifest import PackageFile
+
+MOST_FILES = 1_000
+_SPARE = 1 << 20
+
+
+def fetch_package(disk: Disk, objects: Objects, descriptor: Descriptor, target: Path) -> None:
+    """Fill `target` with the files of a release.
+
+    Args:
+        disk: what writes.
+        objects: where the files lie, by their paths in the package.
+        descriptor: what they must be; signed.
+        target: a directory; may hold a part of them already.
+
+    Raises:
+        Refused: at the first chunk that is not what was signed; earlier chunks stay.
+        TryLater: when the network or the disk does not allow it now.
+    """
+    if len(descriptor.files) > MOST_FILES:
+        msg = f"release {descriptor.version} has {len(descriptor.files)} files; refused"
+        raise Refused(msg)
+    disk.make_directory(target)
+    _remove_strangers(disk, descriptor, target)
+    there = {file.path: _verified_chunks(file, target / file.path) for file in descriptor.files}
+    missing = descriptor.size - sum(
+        min(there[f.path] * CHUNK_BYTES, f.size) for f in descriptor.files
+    )
+    disk.need(target, missing + _SPARE)
+    for file in descriptor.files:
+        _fetch_file(disk, objects, file, safe_join(target, file.path), there[file.path])
+
+
+def _fetch_file(disk: Disk, objects: Objects, file: PackageFile, path: Path, verified: int) -> None:
+    disk.make_directory(path.parent)
+    if file.size == 0 or verified == len(file.chunks):
+        disk.append(path, b"", file.size)
+    for number in range(verified, len(file.chunks)):
+        start = number * CHUNK_BYTES
+        data = _chunk(objects, file, start)
+        if hashlib.sha256(data).hexdigest() != file.chunks[number]:
+            msg = f"chunk {number} of {file.path} is not what was signed; refused"
+            raise Refused(msg)
+        disk.append(path, data, start)
+    disk.sync_directory(path.parent)
+
+
+def _chunk(objects: Objects, file: PackageFile, start: int) -> bytes:
+    try:
+        return objects.get(file.path, start, min(CHUNK_BYTES, file.size - start))
+    except Missing as error:
+        msg = f"the release's file {file.path} is not there: {error}"
+        raise Refused(msg) from error
+
+
+def _verified_chunks(file: PackageFile, path: Path) -> int:
+    """How many chunks from the start are on the disk as they were signed."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as source:
+        for number, sha256 in enumerate(file.chunks):
+            if hashlib.sha256(source.read(CHUNK_BYTES)).hexdigest() != sha256:
+                return number
+    return len(file.chunks)
+
+
+def _remove_strangers(disk: Disk, descriptor: Descriptor, target: Path) -> None:
+    """What lies there and is not of this release would be refused later; take it away."""
+    named = {file.path for file in descriptor.files}
+    for path in sorted(target.rglob("*")):
+        relative = path.relative_to(target).as_posix()
+        if (path.is_symlink() or path.is_file()) and relative not in named:
+            path.unlink()
+    disk.sync_directory(target)

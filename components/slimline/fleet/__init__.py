@@ -1,0 +1,1 @@
+"""What authority and device both speak: campaigns, descriptors, waves, reports, signed metadata."""
