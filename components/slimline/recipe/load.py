@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from slimline.contract import BadParameters
-from slimline.recipe.plan import plan
+from slimline.recipe.plan import PlanError, plan
 from slimline.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ def load_recipe(path: Path | str) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise BadParameters(_explain(file, lines, (), error)) from error
-    for step in plan(recipe):
+    try:
+        steps = plan(recipe)
+    except PlanError as error:
+        place = ".".join(str(part) for part in error.section)
+        msg = f"{file}:{_line(lines, error.section)}: {place}: {error}"
+        raise BadParameters(msg) from error
+    for step in steps:
         try:
             step.check()
         except ValidationError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadParameters, Model, load_component
-from slimline.recipe.schema import ONNX_PASSES, TORCH_PASSES
+from slimline.recipe.schema import ONNX_PASSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from slimline.recipe.schema import Pass, Recipe
 
 _STAGES = {"distill": "student", "prune": "pruned", "quantize": "quantized"}
+
+
+class PlanError(BadParameters):
+    """Steps that cannot follow one another; `section` says where that stands in the recipe."""
+
+    def __init__(self, message: str, section: tuple[str | int, ...]) -> None:
+        super().__init__(message)
+        self.section = section
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ class _Plan:
     ) -> Source:
         """Append a step; returns its model output, or its first one."""
         if any(step.name == name for step in self.steps):
-            msg = f"recipe {self.recipe.name}: two steps are called {name}; give one pass a name"
-            raise BadParameters(msg)
+            msg = f"two steps are called {name}; give one of them a name of its own"
+            raise PlanError(msg, section)
         self.steps.append(Step(name, component, parameters, inputs, section))
         outputs = load_component(component).outputs()
         first = next((n for n, p in outputs.items() if p.artifact is Model), next(iter(outputs)))
@@ -72,7 +80,7 @@ def plan(recipe: Recipe, destination: str = "") -> tuple[Step, ...]:
         destination: where packages are pushed to; the environment's release bucket if not given.
 
     Raises:
-        BadParameters: when the passes cannot follow one another.
+        PlanError: when the passes cannot follow one another.
     """
     made = _Plan(recipe, destination)
     data = {"name": recipe.name, **recipe.data}
@@ -93,17 +101,12 @@ def _compress(made: _Plan) -> list[Source]:
         if step.component in ONNX_PASSES:
             in_onnx = True
             stages.append(_onnx_pass(made, step, name, stages[-1], section))
-        elif step.component not in TORCH_PASSES:
-            msg = f"recipe {recipe.name}: pass {step.component!r} is not known; there are: " + (
-                ", ".join(TORCH_PASSES + ONNX_PASSES)
-            )
-            raise BadParameters(msg)
         elif in_onnx or torch_model is None:
             msg = (
-                f"recipe {recipe.name}: pass {step.component} works on a torch model; "
+                f"{step.component} works on a torch model; "
                 "put it before the passes on ONNX, and start from a factory"
             )
-            raise BadParameters(msg)
+            raise PlanError(msg, section)
         else:
             torch_model = _torch_pass(made, step, name, torch_model, section)
             stages.append(_export(made, name, torch_model))
@@ -149,9 +152,8 @@ def _onnx_pass(
 
 
 def _export(made: _Plan, stage: str, model: Source) -> Source:
-    return made.add(
-        f"export_{stage}", "export", dict(made.recipe.export), {"model": (model,)}, ("export",)
-    )
+    inputs = {"model": (model,), "examples": (_split("selection"),)}
+    return made.add(f"export_{stage}", "export", dict(made.recipe.export), inputs, ("export",))
 
 
 def _prove_and_ship(made: _Plan, stages: list[Source]) -> None:
@@ -181,6 +183,7 @@ def _prove_and_ship(made: _Plan, stages: list[Source]) -> None:
             "name": recipe.name,
             "owner": recipe.owner,
             "description": recipe.description,
+            "licence": recipe.licence,
             **recipe.package,
         },
         {

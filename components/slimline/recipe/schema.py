@@ -18,7 +18,7 @@ class _Section(BaseModel):
 
 
 class ModelSource(_Section):
-    """The model to start from: a factory that is trained, or an ONNX file that is taken as it is."""
+    """What to start from: a factory that is trained, or an ONNX file, taken as it is."""
 
     factory: Factory | None = Field(None, description="What builds the network to train.")
     onnx: str | None = Field(None, description="Path or s3:// URI of an ONNX file of your own.")
@@ -39,6 +39,7 @@ class Gates(_Section):
     min_accuracy: float | None = Field(None, ge=0, le=1, description="Accuracy at least.")
     min_shrink: float | None = Field(None, gt=0, description="Times smaller than the baseline.")
     min_speedup: float | None = Field(None, gt=0, description="Times faster than the baseline.")
+    min_test_examples: int | None = Field(None, ge=1, description="Test examples at least.")
     per_class_max_drop: float | None = Field(None, ge=0, le=1, description="In any one class.")
 
 
@@ -89,6 +90,10 @@ class Pass(_Section):
             msg = f"a pass is one of {', '.join(TORCH_PASSES + ONNX_PASSES)} with its parameters"
             raise ValueError(msg)
         ((component, parameters),) = rest.items()
+        known = TORCH_PASSES + ONNX_PASSES
+        if component not in known:
+            msg = f"there is no pass {component!r}; give one of {', '.join(known)}"
+            raise ValueError(msg)
         return {"component": component, "parameters": parameters or {}, "name": value.get("name")}
 
 
