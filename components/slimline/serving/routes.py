@@ -102,7 +102,7 @@ def _metrics(state: State, _request: Request) -> Response:
 def _named(model: ServedModel, request: Request) -> None:
     for given, served in zip(request.names, (model.name, model.version), strict=False):
         if given != served:
-            raise HttpError(404, f"{given:.80!r} is not served here, {served!r} is")
+            raise HttpError(404, f"{given!r:.80} is not served here, {served!r} is")
 
 
 TABLE = (
