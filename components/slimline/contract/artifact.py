@@ -13,6 +13,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
@@ -56,7 +57,7 @@ class Artifact(BaseModel):
         tail = value.rstrip("/").rsplit("/", 1)[-1]
         if _DIGEST.fullmatch(tail):
             return {"uri": value.rstrip("/"), "digest": tail}
-        path = Path(value.removeprefix("file://"))
+        path = local_path(value)
         if "://" in value.removeprefix("file://") or not path.is_dir():
             msg = (
                 f"{value!r} is no stored artifact (its URI ends in a sha256) and no local directory"
@@ -115,6 +116,11 @@ class Package(Artifact):
 
 class Receipt(Artifact):
     """What was done outside, in words and numbers: `receipt.json`."""
+
+
+def local_path(uri: str) -> Path:
+    """The path that `file:///...` names, or a plain path as it is."""
+    return Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 
 def sha256_file(path: Path) -> str:

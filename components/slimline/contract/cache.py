@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from slimline.contract.errors import BadData
 from slimline.contract.manifest import Manifest
-from slimline.contract.store import Missing, artifact_is_whole
+from slimline.contract.store import artifact_is_whole
 
 if TYPE_CHECKING:
     from slimline.contract.manifest import Identity
@@ -54,7 +55,7 @@ def read_manifest(store: Store, job: str) -> Manifest | None:
     """The manifest of a job, None when there is none that can be read."""
     try:
         manifest = Manifest.model_validate_json(store.get(f"jobs/{job}/manifest.json"))
-    except (Missing, ValidationError):
+    except (BadData, ValidationError):
         return None
     return manifest if manifest.job == job else None
 
@@ -97,7 +98,7 @@ def last_answer(store: Store, lineage: str) -> Answer | None:
     """The last answer for a step of a recipe; None when there is none that can be read."""
     try:
         return Answer.model_validate_json(store.get(f"latest/{lineage}.json"))
-    except (Missing, ValidationError):
+    except (BadData, ValidationError):
         return None
 
 

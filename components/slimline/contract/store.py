@@ -14,28 +14,32 @@ The sha256 of every file is kept by us and checked on every read, whatever the s
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from slimline.contract.artifact import (
     Artifact,
     FileEntry,
     digest_entries,
     list_tree,
+    local_path,
     sha256_file,
 )
 from slimline.contract.errors import BadData, BadParameters, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
+T = TypeVar("T")
 A = TypeVar("A", bound=Artifact)
 _LISTING = TypeAdapter(tuple[FileEntry, ...])
+_REQUESTS_AT_ONCE = 8
 
 
 class Missing(BadData):
@@ -87,28 +91,28 @@ def open_store(uri: str) -> Store:
         from slimline.adapters.s3 import S3Store  # noqa: PLC0415 - boto3 only where S3 is used
 
         return S3Store(uri)
-    path = uri.removeprefix("file://")
-    if "://" in path:
+    if "://" in uri.removeprefix("file://"):
         msg = f"store {uri!r}: give s3://bucket/prefix, file:///path or a path"
         raise BadParameters(msg)
-    return LocalStore(Path(path))
+    return LocalStore(local_path(uri))
 
 
 def save_artifact(store: Store, artifact: A) -> A:
-    """Store a located artifact under its digest; files that are there already are kept.
+    """Store a located artifact under its digest; one that is there already and whole is kept.
 
     Returns:
         The artifact with the URI it has in the store, located as before.
     """
     entries = list_tree(artifact.path)
     digest = digest_entries(entries)
-    listing = f"artifacts/{digest}.json"
-    if store.stat(listing) is None:
-        for entry in entries:
-            store.upload(
-                artifact.path / entry.path, f"artifacts/{digest}/{entry.path}", entry.sha256
-            )
-        store.put(listing, _LISTING.dump_json(entries))
+
+    def send(entry: FileEntry) -> None:
+        key = f"artifacts/{digest}/{entry.path}"
+        store.upload(artifact.path / entry.path, key, entry.sha256)
+
+    if artifact_is_whole(store, digest):
+        _at_once(send, entries)
+        store.put(f"artifacts/{digest}.json", _LISTING.dump_json(entries))
     kept = type(artifact)(uri=f"{store.uri}/artifacts/{digest}", digest=digest)
     return kept.located(artifact.path)
 
@@ -119,21 +123,28 @@ def fetch_artifact(artifact: A, target: Path) -> A:
     Raises:
         BadData: when a file is missing or its bytes are not those that the digest names.
     """
-    if artifact.uri.startswith("file://") and "/artifacts/" not in artifact.uri:
+    root, stored, _ = artifact.uri.rpartition(f"/artifacts/{artifact.digest}")
+    if not stored:
         return _fetch_directory(artifact, target)
-    store = open_store(artifact.uri.rsplit("/artifacts/", 1)[0])
-    for entry in artifact_files(store, artifact.digest):
+    store = open_store(root)
+
+    def bring(entry: FileEntry) -> None:
         path = safe_join(target, entry.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         store.download(f"artifacts/{artifact.digest}/{entry.path}", path, entry.sha256)
+
+    _at_once(bring, artifact_files(store, artifact.digest))
     return artifact.located(target)
 
 
 def artifact_files(store: Store, digest: str) -> tuple[FileEntry, ...]:
     """The listing of a stored artifact, proven to be the one that the digest names."""
-    entries = _LISTING.validate_json(store.get(f"artifacts/{digest}.json"))
+    msg = f"artifact {digest[:12]}: its listing in {store.uri} was changed; delete it"
+    try:
+        entries = _LISTING.validate_json(store.get(f"artifacts/{digest}.json"))
+    except ValidationError as error:
+        raise BadData(msg) from error
     if digest_entries(entries) != digest:
-        msg = f"artifact {digest[:12]}: its listing in {store.uri} was changed; delete it"
         raise BadData(msg)
     return entries
 
@@ -146,15 +157,26 @@ def artifact_is_whole(store: Store, digest: str) -> str:
     """
     try:
         entries = artifact_files(store, digest)
-    except BadData:
+    except Missing:
         return f"artifact {digest[:12]} is not in the store"
-    for entry in entries:
-        stat = store.stat(f"artifacts/{digest}/{entry.path}")
+    except BadData:
+        return f"artifact {digest[:12]} has another listing"
+    stats = _at_once(lambda entry: store.stat(f"artifacts/{digest}/{entry.path}"), entries)
+    for entry, stat in zip(entries, stats, strict=True):
         if stat is None:
             return f"artifact {digest[:12]} lost {entry.path}"
         if (stat.size, stat.sha256) != (entry.size, entry.sha256):
             return f"artifact {digest[:12]} has other bytes in {entry.path}"
     return ""
+
+
+def _at_once(work: Callable[[FileEntry], T], entries: Iterable[FileEntry]) -> list[T]:
+    """Do the same for several files at once; after the first error no more are begun."""
+    pool = ThreadPoolExecutor(_REQUESTS_AT_ONCE)
+    try:
+        return list(pool.map(work, entries))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def safe_join(root: Path, relative: str) -> Path:
@@ -183,7 +205,7 @@ class LocalStore:
         """See `Store.get`."""
         try:
             return safe_join(self.root, key).read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             msg = f"nothing under {key} in {self.uri}"
             raise Missing(msg) from error
 
@@ -251,11 +273,14 @@ class LocalStore:
     def _temporary(self, path: Path) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
         except OSError as error:
             raise disk_error(path, error) from error
-        os.close(handle)
-        return Path(name)
+        return temporary_beside(path)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same directory that nobody else uses: to write first, then rename."""
+    return path.with_name(f".tmp-{secrets.token_hex(8)}")
 
 
 def check_sha256(path: Path, sha256: str, source: str) -> None:
@@ -274,7 +299,7 @@ def disk_error(path: Path, error: OSError) -> TryLater:
 
 
 def _fetch_directory(artifact: A, target: Path) -> A:
-    source = Path(artifact.uri.removeprefix("file://"))
+    source = local_path(artifact.uri)
     shutil.copytree(source, target, dirs_exist_ok=True)
     found = digest_entries(list_tree(target))
     if found != artifact.digest:

@@ -1,0 +1,197 @@
+"""What goes wrong with S3, and what a person is told then."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+
+import pytest
+from support.loopback import always_answers, cuts_after
+
+from slimline.contract import BadData, BadParameters, TryLater, open_store, sha256_file
+from slimline.contract.store import Missing
+from slimline.embedded.ports import free_port
+
+
+@pytest.fixture
+def store(s3):
+    return open_store(s3.new_prefix())
+
+
+def calls(store, tmp_path):
+    """Every request a store can make, by name."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    return {
+        "get": lambda: store.get("key"),
+        "put": lambda: store.put("key", b"x"),
+        "put_if_absent": lambda: store.put("key", b"x", if_absent=True),
+        "stat": lambda: store.stat("key"),
+        "keys": lambda: list(store.keys("key")),
+        "delete": lambda: store.delete("key"),
+        "upload": lambda: store.upload(source, "key", digest),
+        "download": lambda: store.download("key", tmp_path / "target", digest),
+    }
+
+
+CALLS = ["get", "put", "put_if_absent", "stat", "keys", "delete", "upload", "download"]
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///prefix", "s3://UPPER/x", "s3://a/x", "s3://a_b_c"])
+def test_a_uri_without_a_valid_bucket_is_a_bad_parameter(uri):
+    with pytest.raises(BadParameters, match="give s3://bucket/prefix"):
+        open_store(uri)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrong_secret_is_told_by_name_and_not_shown(store, tmp_path, monkeypatch, call):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret-value")
+    with pytest.raises(BadParameters, match="AWS_SECRET_ACCESS_KEY") as told:
+        calls(store, tmp_path)[call]()
+    assert "planted-secret-value" not in str(told.value)
+
+
+def test_an_unknown_key_id_is_a_bad_parameter(store, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody:there")
+    with pytest.raises(BadParameters, match="AWS_ACCESS_KEY_ID"):
+        store.get("key")
+
+
+def test_no_credentials_is_a_bad_parameter(store, tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(BadParameters, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        store.get("key")
+
+
+def test_half_of_the_credentials_is_a_bad_parameter(store, monkeypatch):
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(BadParameters, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        store.get("key")
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("call", ["get", "put", "keys", "upload", "download"])
+def test_a_bucket_that_is_not_there_is_a_bad_parameter(tmp_path, call):
+    with pytest.raises(BadParameters, match="there is no such bucket"):
+        calls(open_store("s3://no-such-bucket-here/x"), tmp_path)[call]()
+
+
+def test_an_endpoint_that_is_no_address_is_a_bad_parameter(store, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+    with pytest.raises(BadParameters, match="AWS_ENDPOINT_URL_S3 is 'nonsense'"):
+        store.get("key")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """No pauses between the tries."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", _at_once)
+
+
+def _at_once(_self, _context):
+    return 0.0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_down_means_try_later(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    for call in calls(store, tmp_path).values():
+        with pytest.raises(TryLater, match="S3 does not answer"):
+            call()
+
+
+@contextmanager
+def answering(monkeypatch, status, code):
+    body = f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode()
+    with always_answers(status, body) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        yield
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ((400, "ExpiredToken"), BadParameters, "AWS_SESSION_TOKEN has expired"),
+        ((400, "InvalidToken"), BadParameters, "AWS_SESSION_TOKEN is wrong"),
+        ((403, "AccessDenied"), BadParameters, "do not allow this"),
+        ((403, "RequestTimeTooSkewed"), BadParameters, "clock"),
+        ((400, "AuthorizationHeaderMalformed"), BadParameters, "AWS_REGION"),
+        ((418, "Teapot"), BadParameters, "told so"),
+        ((500, "InternalError"), TryLater, "InternalError"),
+        ((503, "SlowDown"), TryLater, "SlowDown"),
+        ((507, "InsufficientStorage"), TryLater, "InsufficientStorage"),
+        ((404, "NoSuchKey"), Missing, "nothing under"),
+    ],
+)
+def test_each_refusal_has_its_error(store, monkeypatch, answer, error, words):
+    with answering(monkeypatch, *answer), pytest.raises(error, match=words):
+        store.get("key")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(412, "PreconditionFailed"), (409, "ConcurrentModification")]
+)
+def test_a_lost_race_is_no_error(store, monkeypatch, status, code):
+    with answering(monkeypatch, status, code):
+        assert store.put("key", b"x", if_absent=True) is False
+        with pytest.raises(BadParameters):
+            store.put("key", b"x")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", CALLS)
+def test_two_failures_in_a_row_are_absorbed(s3, store, tmp_path, call):
+    store.put("key", b"x")
+    s3.inject_503(2)
+    calls(store, tmp_path)[call]()
+    assert (s3.root / "fault").read_text() == "0"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_failures_amid_the_parts_of_a_large_file_are_absorbed(s3, store, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(2**20) * 20)
+    s3.inject_503(3)
+    store.upload(source, "large", sha256_file(source))
+    s3.inject_503(2)
+    store.download("large", target, sha256_file(source))
+    assert sha256_file(target) == sha256_file(source)
+
+
+def test_a_connection_that_breaks_is_tried_again(s3, store, tmp_path, monkeypatch):
+    data = os.urandom(2**20)
+    store.put("key", data)
+    with cuts_after(int(s3.endpoint.rsplit(":", 1)[1]), limit=300_000, times=2) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        store.download("key", tmp_path / "target", hashlib.sha256(data).hexdigest())
+    assert (tmp_path / "target").read_bytes() == data
+
+
+def test_a_connection_that_always_breaks_means_try_later_and_leaves_no_file(
+    s3, store, tmp_path, monkeypatch
+):
+    data = os.urandom(2**20)
+    store.put("key", data)
+    with cuts_after(int(s3.endpoint.rsplit(":", 1)[1]), limit=300_000, times=99) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(TryLater, match="S3 does not answer"):
+            store.download("key", tmp_path / "target", hashlib.sha256(data).hexdigest())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_were_swapped_behind_our_back_are_found_on_every_read(s3, store, tmp_path):
+    store.put("key", b"hello")
+    key = f"{store.uri.removeprefix(f's3://{s3.bucket}/')}/key"
+    kept = s3.client().head_object(Bucket=s3.bucket, Key=key)["Metadata"]
+    s3.client().put_object(Bucket=s3.bucket, Key=key, Body=b"hullo", Metadata=kept)
+    with pytest.raises(BadData, match="damaged"):
+        store.get("key")
+    with pytest.raises(BadData, match="damaged"):
+        store.download("key", tmp_path / "target", kept["sha256"])
+    assert list(tmp_path.iterdir()) == []
