@@ -76,10 +76,25 @@ def cli() -> None:
 
 
 @cli.command("list")
-def list_components() -> None:
+@click.option("--markdown", is_flag=True, help="As the table of the README.")
+def list_components(*, markdown: bool) -> None:
     """List the components that are installed."""
+    if markdown:
+        click.echo(component_table(), nl=False)
+        return
     for name in component_names():
         click.echo(f"{name:<12} {load_component(name).summary()}")
+
+
+def component_table() -> str:
+    """The components as a Markdown table: what each does, takes, gives and runs in."""
+    rows = ["| component | what it does | takes | gives | image |", "|---|---|---|---|---|"]
+    for name in component_names():
+        found = load_component(name)
+        takes = ", ".join(found.inputs()) or "-"
+        gives = ", ".join(found.outputs())
+        rows.append(f"| `{name}` | {found.summary()} | {takes} | {gives} | {found.image} |")
+    return "\n".join(rows) + "\n"
 
 
 @cli.command()

@@ -1,0 +1,19 @@
+"""The README says what is there."""
+
+from pathlib import Path
+
+from slimline.adapters.cli import component_table
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_table_of_components_is_the_generated_one():
+    table = README.split("<!-- components -->\n")[1].split("<!-- /components -->")[0]
+    assert table == component_table(), "run: .venv/bin/slimline list --markdown"
+
+
+def test_every_make_target_that_the_readme_names_exists():
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in ("demo", "test", "stop", "clean", "check"):
+        assert f"make {target}" in README
+        assert f"\n{target}:" in makefile
