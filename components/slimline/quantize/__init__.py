@@ -1,0 +1,1 @@
+"""Why this room exists: integer arithmetic is small and fast, but only if it really took place."""
