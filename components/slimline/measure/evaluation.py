@@ -37,9 +37,13 @@ class StageNumbers(BaseModel):
     memory_mb: float
     """Growth of resident memory when the model is loaded and run, in MB of 10**6 bytes."""
     speedup: float
-    """Baseline's median latency over this one's."""
+    """Median over rounds of the baseline's latency over this one's in the same round."""
     shrink: float
     """Baseline's bytes over this one's."""
+    latency_min_ms: float | None = None
+    """Fastest round: what the machine can do when nobody else uses it."""
+    speedup_interval: Interval | None = None
+    """`speedup` again, with the order-statistic interval of the median."""
 
 
 class NonInferiority(BaseModel):
@@ -72,6 +76,15 @@ class EvaluationRecord(BaseModel):
     non_inferiority: NonInferiority
     runtime: str
     """`onnxruntime 1.31.1, CPUExecutionProvider, 1 thread`."""
+    machine: str = ""
+    """Processor, cores, and how busy it was while latency was measured."""
+    rounds: int = 0
+    """Rounds of the latency measurement."""
+
+
+def save_evaluation(record: EvaluationRecord, target: Path) -> None:
+    """Write `evaluation.json` into the directory of an output artifact."""
+    (target / "evaluation.json").write_text(record.model_dump_json(indent=1))
 
 
 def load_evaluation(source: Path) -> EvaluationRecord:

@@ -50,6 +50,7 @@ def measure(
     *,
     rounds: int = 200,
     seconds: float = 120,
+    confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Latency]:
     """Time models against the first of them.
@@ -59,6 +60,7 @@ def measure(
         inputs: for each, a batch of one example.
         rounds: rounds to measure.
         seconds: when this time is over, no further round is begun, but eleven are always made.
+        confidence: of the intervals.
         seed: draws the order within each round.
     """
     calls = [_caller(s, x) for s, x in zip(sessions, inputs, strict=True)]
@@ -73,7 +75,7 @@ def measure(
                 break
             for index in draw.sample(range(len(calls)), len(calls)):
                 table[index].append(_round(calls[index], _CALLS))
-    return [_summary(table[0], row) for row in table]
+    return [_summary(table[0], row, confidence) for row in table]
 
 
 def _caller(session: Any, x: NDArray[np.float32]) -> Any:
@@ -92,11 +94,12 @@ def _round(call: Any, times: int) -> float:
     return median(taken) / _NANO_PER_MILLI
 
 
-def _summary(baseline: list[float], row: list[float]) -> Latency:
+def _summary(baseline: list[float], row: list[float], confidence: float) -> Latency:
+    ratios = [first / own for first, own in zip(baseline, row, strict=True)]
     return Latency(
-        median_ms=median_interval(row),
+        median_ms=median_interval(row, confidence),
         minimum_ms=min(row),
-        speedup=median_interval([b / own for b, own in zip(baseline, row, strict=True)]),
+        speedup=median_interval(ratios, confidence),
         rounds_ms=tuple(row),
     )
 

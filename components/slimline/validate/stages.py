@@ -1,0 +1,104 @@
+"""The models that are compared: loaded, checked against the test split, run on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slimline.contract import BadData
+from slimline.data.dataset import Examples, load_examples
+from slimline.measure.runtime import logits, session
+from slimline.models.info import ModelInfo, load_model_info
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from slimline.contract import Model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model and its answers to the test split."""
+
+    info: ModelInfo
+    digest: str
+    path: Path
+    session: Any
+    first_input: NDArray[np.float32]
+    """The first example as a batch of one."""
+    predicted: NDArray[np.int64]
+    right: NDArray[np.bool_]
+
+    @property
+    def bytes(self) -> int:
+        """Size of `model.onnx`."""
+        return self.path.stat().st_size
+
+
+def load_test(source: Path) -> Examples:
+    """Read the test split.
+
+    Raises:
+        BadData: on another split, an empty one, or a label that has no name.
+    """
+    examples = load_examples(source, split="test")
+    info = examples.info
+    if len(examples) == 0:
+        msg = f"dataset {info.name}: its test split is empty: nothing can be shown; give more data"
+        raise BadData(msg)
+    if examples.y.min() < 0 or examples.y.max() >= len(info.labels):
+        msg = (
+            f"dataset {info.name}: classes {examples.y.min()} to {examples.y.max()} are in its "
+            f"test split, but it names {len(info.labels)} labels: check the data"
+        )
+        raise BadData(msg)
+    return examples
+
+
+def load_stage(model: Model, examples: Examples, threads: int) -> Stage:
+    """Load a model and run it on the test split.
+
+    Raises:
+        BadData: when it is not ONNX, its labels or raw input differ from the test split's, or its
+            answers are not finite logits, one for each label.
+    """
+    info, path = load_model_info(model.path), model.path / "model.onnx"
+    check_fits(info, examples)
+    loaded = session(path, threads)
+    x = info.preprocessing.apply(examples.x)
+    answers = logits(loaded, x)
+    if answers.shape[1] != len(info.labels):
+        msg = f"{_name(info)} gives {answers.shape[1]} logits for {len(info.labels)} labels"
+        raise BadData(msg)
+    predicted = answers.argmax(1)
+    return Stage(info, model.digest, path, loaded, x[:1], predicted, predicted == examples.y)
+
+
+def check_fits(info: ModelInfo, examples: Examples) -> None:
+    """Refuse a model that was made for other data; raises BadData with both sides."""
+    if info.format != "onnx":
+        msg = f"{_name(info)} is in {info.format}: export it first, validate measures ONNX"
+        raise BadData(msg)
+    if info.labels != examples.info.labels:
+        msg = (
+            f"{_name(info)} has labels {_few(info.labels)}, the test split has "
+            f"{_few(examples.info.labels)}: give models trained on this dataset"
+        )
+        raise BadData(msg)
+    given = f"{examples.x.dtype}{list(examples.info.shape)}"
+    taken = f"{info.preprocessing.dtype}{list(info.preprocessing.shape)}"
+    if given != taken:
+        msg = f"{_name(info)} takes {taken}, the test split holds {given}: give the same raw form"
+        raise BadData(msg)
+
+
+def _name(info: ModelInfo) -> str:
+    return f"model {info.name} ({info.stage})"
+
+
+def _few(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(labels[:5])
+    return f"[{shown}, ... {len(labels)}]" if len(labels) > 5 else f"[{shown}]"  # noqa: PLR2004
