@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class Step:
 @dataclass
 class _Plan:
     recipe: Recipe
-    destination: str = ""
+    destination: str
     steps: list[Step] = field(default_factory=list)
 
     def add(
@@ -72,17 +73,15 @@ class _Plan:
         return Source(name, first)
 
 
-def plan(recipe: Recipe, destination: str = "") -> tuple[Step, ...]:
+def plan(recipe: Recipe) -> tuple[Step, ...]:
     """The steps of a recipe.
 
-    Args:
-        recipe: a recipe that was read.
-        destination: where packages are pushed to; the environment's release bucket if not given.
+    Packages go to the recipe's `releases`, else to where SLIMLINE_RELEASES points.
 
     Raises:
         PlanError: when the passes cannot follow one another.
     """
-    made = _Plan(recipe, destination)
+    made = _Plan(recipe, recipe.releases or os.environ.get("SLIMLINE_RELEASES", "releases"))
     data = {"name": recipe.name, **recipe.data}
     made.add("check_data", "check_data", data, {}, ("data",))
     stages = _compress(made)

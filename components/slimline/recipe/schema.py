@@ -116,6 +116,9 @@ class Recipe(_Section):
     )
     gates: Gates = Gates()
     package: dict[str, Any] = Field(default_factory=dict, description="Parameters of package.")
+    releases: str | None = Field(
+        None, description="Where packages go: s3://bucket/prefix; else SLIMLINE_RELEASES says."
+    )
     targets: tuple[Target, ...] = Field((), description="Where a promoted release goes.")
 
     @property
