@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from slimline.data.dataset import Split
+from slimline.data.dataset import DatasetInfo, Examples, Split
 from slimline.data.sources.raw import MISSING, Raw
 
 if TYPE_CHECKING:
@@ -137,3 +137,20 @@ def _repetition(
     repeated = sum(len(labels) - 1 for labels in seen.values())
     contradicting = sum(len(labels) for labels in seen.values() if len(set(labels)) > 1)
     return repeated, contradicting
+
+
+def take(raw: Raw, placement: Placement, split: Split, name: str) -> Examples:
+    """One split as a dataset."""
+    import numpy as np
+
+    chosen = placement.where(split)
+    info = DatasetInfo(
+        name=name,
+        split=split,
+        shape=raw.x.shape[1:],
+        dtype="uint8" if raw.x.dtype == np.uint8 else "float32",
+        labels=raw.labels,
+        count=len(chosen),
+        source_digest=raw.digest,
+    )
+    return Examples(info, raw.x[chosen], raw.y[chosen], raw.id[chosen])

@@ -40,7 +40,7 @@ class Bucket:
             s3={"addressing_style": "path" if own_server else "auto"},
         )
         with _told("S3", "path"):
-            self._client = boto3.client("s3", config=settings)
+            self._client = boto3.Session().client("s3", config=settings)
 
     def size(self, uri: str, parameter: str) -> int | None:
         """Size of an object in bytes, None when it is not there."""
@@ -87,24 +87,24 @@ def split_uri(uri: str, parameter: str) -> tuple[str, str]:
 def _told(uri: str, parameter: str, passing: frozenset[str] = frozenset()) -> Iterator[None]:
     """Turn botocore's errors into ours; a ClientError whose code is in `passing` goes through."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        HTTPClientError,
-        IncompleteReadError,
-    )
+    from botocore import exceptions as boto
 
     where = f"source.{parameter}: {uri}"
     try:
         yield
-    except ClientError as error:
+    except boto.ClientError as error:
         if error.response.get("Error", {}).get("Code") in passing:
             raise
         raise _answered(where, parameter, error) from error
-    except (HTTPClientError, IncompleteReadError, Boto3Error) as error:
+    except (
+        boto.ConnectionError,
+        boto.HTTPClientError,
+        boto.IncompleteReadError,
+        Boto3Error,
+    ) as error:
         msg = f"{where}: S3 does not answer ({error}): look at AWS_ENDPOINT_URL_S3, or try later"
         raise TryLater(msg) from error
-    except (BotoCoreError, ValueError) as error:
+    except (boto.BotoCoreError, ValueError) as error:
         msg = f"{where}: {error}: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"
         raise BadParameters(msg) from error
 
