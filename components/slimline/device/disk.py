@@ -81,7 +81,10 @@ class Disk:
         self.sync_directory(link.parent)
 
     def remove(self, path: Path) -> None:
-        """Remove a directory and all in it, file by file; nothing happens when it is not there."""
+        """Remove a file, or a directory and all in it; nothing happens when it is not there."""
+        if path.is_symlink() or path.is_file():
+            self._step("remove", path)
+            path.unlink()
         if not path.exists():
             return
         for inner in sorted(path.rglob("*"), reverse=True):

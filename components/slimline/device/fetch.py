@@ -92,5 +92,5 @@ def _remove_strangers(disk: Disk, descriptor: Descriptor, target: Path) -> None:
     for path in sorted(target.rglob("*")):
         relative = path.relative_to(target).as_posix()
         if (path.is_symlink() or path.is_file()) and relative not in named:
-            path.unlink()
+            disk.remove(path)
     disk.sync_directory(target)

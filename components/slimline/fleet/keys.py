@@ -83,5 +83,11 @@ def public_key(public_pem: str) -> SSlibKey:
 
 def public_pem(private_pem: str) -> str:
     """The public half of a private key, as PEM text."""
-    pem: str = signer(private_pem).public_key.keyval["public"]
-    return pem
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+    )
+
+    public = load_pem_private_key(private_pem.encode(), password=None).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
