@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from slimline.contract import BadData, Refused, safe_join
+from slimline.contract.store import disk_error
 from slimline.trust.package import list_files
 
 if TYPE_CHECKING:
@@ -68,18 +69,22 @@ def unpack(archive: Path, target: Path, limits: Limits | None = None) -> Path:
     Raises:
         Refused: on a path outside, a link or device, a name given twice, a size or count or
             compression ratio above the limits, or what is no tar.
+        TryLater: when the disk is full or cannot be written.
     """
     allowed = limits or Limits()
     if target.exists():
         msg = f"{target} exists: unpack into a new directory"
         raise Refused(msg)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=target.parent) as scratch:
-        plain, tree = Path(scratch) / "plain.tar", Path(scratch) / "tree"
-        tree.mkdir()
-        with archive.open("rb") as raw, _Bounded(_plain(raw, archive, plain, allowed)) as tar:
-            _extract(tar, tree, allowed)
-        tree.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=target.parent) as scratch:
+            plain, tree = Path(scratch) / "plain.tar", Path(scratch) / "tree"
+            tree.mkdir()
+            with archive.open("rb") as raw, _Bounded(_plain(raw, archive, plain, allowed)) as tar:
+                _extract(tar, tree, allowed)
+            tree.rename(target)
+    except OSError as error:
+        raise disk_error(target, error) from error
     return target
 
 
@@ -150,12 +155,11 @@ def _extract(file: _Bounded, tree: Path, limits: Limits) -> None:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:  # type: ignore[call-overload] # it reads, seeks and tells
             for member in _checked(tar, limits):
-                path = _place(tree, member.name)
                 content = tar.extractfile(member)
                 if content is None:
                     msg = f"archive is malformed: {member.name!r} has no content"
                     raise Refused(msg)
-                with path.open("xb") as sink:
+                with _create(tree, member.name) as sink:
                     shutil.copyfileobj(content, sink, _PIECE)
     except (tarfile.TarError, ValueError, EOFError, RecursionError, OverflowError) as error:
         msg = f"archive is malformed: {error}"
@@ -203,11 +207,11 @@ def _harmless(member: tarfile.TarInfo, limits: Limits) -> None:
         raise Refused(msg)
 
 
-def _place(tree: Path, name: str) -> Path:
+def _create(tree: Path, name: str) -> IO[bytes]:
     try:
         path = safe_join(tree, name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
     except (BadData, FileExistsError, NotADirectoryError) as error:
         msg = f"archive holds {name!r:.100}, a path that leaves its directory or crosses a file"
         raise Refused(msg) from error
-    return path

@@ -145,16 +145,19 @@ def check_form(model: type[M], value: Any, what: str) -> M:
 
 def _why_unverified(found: Envelope, trusted: TrustedKeys, what: str) -> str:
     claimed = [s.keyid for s in found.signatures]
-    if any(keyid in trusted for keyid in claimed):
+    if any(keyid in trusted or not keyid for keyid in claimed):
         return f"{what} was changed after it was signed: the signature does not fit its bytes"
-    name = claimed[0][:12] or "unnamed"
-    return f"{what} is signed by a key that is not trusted (key {name})"
+    return f"{what} is signed by a key that is not trusted (key {claimed[0][:12]!r})"
 
 
 def _unbase64(text: str, what: str) -> bytes:
-    """Standard or URL-safe base64, as DSSE wants of a verifier; nothing else between."""
+    """Standard or URL-safe base64, as DSSE wants of a verifier, in its one spelling."""
+    standard = text.translate(str.maketrans("-_", "+/"))
     try:
-        return base64.b64decode(text.translate(str.maketrans("-_", "+/")), validate=True)
-    except (binascii.Error, ValueError) as error:
+        data = base64.b64decode(standard, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data or base64.b64encode(data).decode() != standard:
         msg = f"{what} is malformed: a text in it is no base64"
-        raise Refused(msg) from error
+        raise Refused(msg)
+    return data

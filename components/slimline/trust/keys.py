@@ -36,6 +36,11 @@ class TrustedKey:
     pem: str
     name: str = ""
 
+    @classmethod
+    def read(cls, pem: str, name: str = "") -> TrustedKey:
+        """Take a PEM public key, its text brought into the one form that others hash."""
+        return cls(keyid_of(pem, name), _pem(load_public(pem, name)), name)
+
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` is this key's ECDSA signature (DER) of `message`."""
         from cryptography.exceptions import InvalidSignature
@@ -58,7 +63,7 @@ class TrustedKeys:
     @classmethod
     def of(cls, *public_pems: str) -> TrustedKeys:
         """Trust these PEM public keys; for tests and for callers that hold the text."""
-        return cls(tuple(TrustedKey(keyid_of(pem), pem) for pem in public_pems))
+        return cls(tuple(TrustedKey.read(pem) for pem in public_pems))
 
     def __contains__(self, keyid: object) -> bool:
         """Whether a key of that id is trusted."""
@@ -152,18 +157,16 @@ def load_private(pem: str) -> ec.EllipticCurvePrivateKey:
 
 def public_of(private_pem: str) -> str:
     """The public half of a private key, as PEM."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = load_private(private_pem).public_key()
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return _pem(load_private(private_pem).public_key())
 
 
 @cache
-def keyid_of(public_pem: str) -> str:
-    """Hex sha256 of a public key's SubjectPublicKeyInfo in DER."""
+def keyid_of(public_pem: str, name: str = "") -> str:
+    """Hex sha256 of a public key's SubjectPublicKeyInfo in DER; `name` is for the error."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    der = load_public(public_pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key = load_public(public_pem, name)
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
 
 
@@ -173,6 +176,12 @@ def sign(private_pem: str, message: bytes) -> bytes:
 
     key = load_private(private_pem)
     return key.sign(message, ec.ECDSA(_hash_of(key), deterministic_signing=True))
+
+
+def _pem(key: ec.EllipticCurvePublicKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def _hash_of(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> HashAlgorithm:
@@ -195,5 +204,4 @@ def _read_key(file: Path) -> TrustedKey:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{file} cannot be read as a PEM public key: {error}"
         raise BadParameters(msg) from error
-    load_public(pem, str(file))
-    return TrustedKey(keyid_of(pem), pem, file.name)
+    return TrustedKey.read(pem, str(file))

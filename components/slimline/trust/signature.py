@@ -11,37 +11,37 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from slimline.contract import Refused, canonical_json
 from slimline.trust.dsse import check_form, verified_statement
+from slimline.trust.keys import TrustedKeys
 from slimline.trust.strict import read_object
-
-if TYPE_CHECKING:
-    from slimline.trust.keys import TrustedKeys
 
 FILE = "signature.json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _WHAT = "signature.json"
 _OPEN = ConfigDict(frozen=True, strict=True)
+_CLOSED = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class _Hint(BaseModel):
-    model_config = _OPEN
+    model_config = _CLOSED
 
     hint: str = ""
 
 
 class _Material(BaseModel):
-    model_config = _OPEN
+    model_config = _CLOSED
 
     public_key: _Hint = Field(alias="publicKey")
+    log_entries: tuple[()] = Field((), alias="tlogEntries")
 
 
 class _Bundle(BaseModel):
-    model_config = _OPEN
+    model_config = _CLOSED
 
     media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
     material: _Material = Field(alias="verificationMaterial")
@@ -108,8 +108,7 @@ def signed_files(bundle: bytes, trusted: TrustedKeys) -> dict[str, str]:
         Refused: when it is malformed, signed by no trusted key, or was changed after signing.
     """
     found = check_form(_Bundle, read_object(bundle, _WHAT), _WHAT)
-    envelope = _named_signer(found, trusted)
-    signed = verified_statement(envelope, trusted, _WHAT)
+    signed = verified_statement(found.envelope, _hinted(found, trusted), _WHAT)
     if signed["predicateType"] != PREDICATE_TYPE:
         msg = f"{_WHAT} is malformed: it is a statement of type {signed['predicateType']!r:.80}"
         raise Refused(msg)
@@ -123,17 +122,16 @@ def signed_files(bundle: bytes, trusted: TrustedKeys) -> dict[str, str]:
     return files
 
 
-def _named_signer(bundle: _Bundle, trusted: TrustedKeys) -> dict[str, Any]:
-    """Write the key's id into the envelope, where the library leaves "" and a hint beside it.
+def _hinted(bundle: _Bundle, trusted: TrustedKeys) -> TrustedKeys:
+    """The trusted keys that the bundle says it is signed by: the hint is sha256 over PEM text.
 
-    The hint is sha256 over the PEM text; it decides only which of two refusals is told.
+    The library takes a bundle without a hint for one that is older than the hint; so do we.
     """
     hint = bundle.material.public_key.hint
-    keyid = next(
-        (k.keyid for k in trusted.keys if hashlib.sha256(k.pem.encode()).hexdigest() == hint), hint
-    )
-    envelope = dict(bundle.envelope)
-    signatures = envelope.get("signatures")
-    if isinstance(signatures, list) and all(isinstance(s, dict) for s in signatures):
-        envelope["signatures"] = [{**s, "keyid": s.get("keyid") or keyid} for s in signatures]
-    return envelope
+    if not hint:
+        return trusted
+    named = tuple(k for k in trusted.keys if hashlib.sha256(k.pem.encode()).hexdigest() == hint)
+    if not named:
+        msg = f"{_WHAT} is signed by a key that is not trusted (key {hint[:12]!r})"
+        raise Refused(msg)
+    return TrustedKeys(named)

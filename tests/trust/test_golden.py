@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from support.packages import tiny_package
+
+from slimline.contract import Refused
+from slimline.models.info import load_model_info
+from slimline.trust.golden import check_golden, load_golden
+from slimline.trust.package import load_manifest, verify_package
+
+
+def test_golden_inputs_of_a_right_package_give_their_logits(package):
+    assert check_golden(package, load_manifest(package)) < 1e-4
+
+
+def test_a_package_that_verifies_but_infers_otherwise_is_refused(tmp_path, keys, trusted):
+    root = tiny_package(tmp_path / "p", private_pem=keys[0], broken_golden=True)
+    manifest = verify_package(root, trusted)
+    with pytest.raises(Refused, match="golden inputs gave other logits here: they differ by 1"):
+        check_golden(root, manifest)
+
+
+def test_the_tolerance_decides(tmp_path, keys):
+    root = tiny_package(tmp_path / "p", private_pem=keys[0], broken_golden=True, tolerance=1.01)
+    assert check_golden(root, load_manifest(root)) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_model_that_cannot_be_loaded_is_refused(package):
+    (package / "model" / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(Refused, match="golden inputs cannot be run"):
+        check_golden(package, load_manifest(package))
+
+
+def test_an_array_whose_header_promises_more_than_is_there_is_refused(package):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 50,)}
+    )
+    with zipfile.ZipFile(package / "golden.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+        archive.writestr("logits.npy", header.getvalue())
+    with pytest.raises(Refused, match="not as many numbers as its header says"):
+        load_golden(package, load_manifest(package), load_model_info(package / "model"))
+
+
+def test_an_npz_that_unpacks_to_too_much_is_refused(package):
+    with zipfile.ZipFile(package / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w") as member:
+            for _ in range(257):
+                member.write(bytes(2**20))
+        archive.writestr("logits.npy", b"")
+    with pytest.raises(Refused, match="more than"):
+        load_golden(package, load_manifest(package), load_model_info(package / "model"))
