@@ -43,12 +43,12 @@ LOST = 137
 
 _POLL_SECONDS = 0.2
 _SHELL = r"""
-grace=$1; shift
-cat "/proc/$$/stat" > process.new && mv process.new process
+dir=$1 grace=$2; shift 2
+cat "/proc/$$/stat" > "$dir/process.new" && mv "$dir/process.new" "$dir/process"
 exec < /dev/null
-ended() { echo "$1" > "exit.$1" && mv "exit.$1" exit; kill -KILL 0; }
+ended() { echo "$1" > "$dir/exit.$1" && mv "$dir/exit.$1" "$dir/exit"; kill -KILL 0; }
 trap '[ -n "$timer" ] || { (trap "" TERM; sleep "$grace"; ended 137) & timer=$!; }' TERM
-"$@" >> log 2>&1 &
+"$@" >> "$dir/log" 2>&1 &
 job=$!
 while :; do
     wait "$job"; code=$?
@@ -98,8 +98,7 @@ class ProcessRunner:
     ) -> subprocess.Popen[bytes]:
         job = [python_for(launch.image), "-m", "slimline", "run", *launch.arguments]
         return subprocess.Popen(
-            ["/bin/sh", "-c", _SHELL, "slimline", str(self.grace), *job],
-            cwd=directory.path,
+            ["/bin/sh", "-c", _SHELL, "slimline", str(directory.path), str(self.grace), *job],
             env=dict(launch.environment),
             stdin=lock,  # held until the shell has written itself down, even if we die now
             stdout=subprocess.DEVNULL,

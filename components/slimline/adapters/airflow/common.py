@@ -1,0 +1,73 @@
+"""What the DAGs have in common: who owns a task, how long it may take, when it is tried again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from slimline.adapters.airflow.gate import GateOperator
+from slimline.adapters.airflow.operator import ComponentOperator
+from slimline.adapters.airflow.retry import ExitCodePolicy
+from slimline.contract import load_component
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slimline.recipe.plan import Source
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RETRIES = 3
+_SPARE = timedelta(minutes=5)
+"""What a task may take beyond its job: to look up, to wait for a stop."""
+
+
+def task_defaults(owner: str) -> dict[str, Any]:
+    """`default_args` of a DAG: each task has an owner, retries by exit code, and a limit."""
+    return {
+        "owner": owner,
+        "retries": RETRIES,
+        "retry_delay": timedelta(seconds=5),
+        "retry_policy": ExitCodePolicy(),
+        "execution_timeout": timedelta(minutes=10),
+    }
+
+
+def component_task(
+    task_id: str,
+    component: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Sequence[Source]],
+    *,
+    lineage: str,
+    skip_without_input: bool = False,
+) -> ComponentOperator:
+    """A task that runs a component, documented and limited as its class says."""
+    kind = load_component(component)
+    return ComponentOperator(
+        task_id=task_id,
+        component=component,
+        parameters=parameters,
+        inputs={port: tuple(sources) for port, sources in inputs.items() if sources},
+        lineage=lineage,
+        skip_without_input=skip_without_input,
+        execution_timeout=timedelta(minutes=kind.needs.timeout_minutes) + _SPARE,
+        doc_md=component_doc(component),
+    )
+
+
+def gate_task(judge: str) -> GateOperator:
+    """The task that fails, with the reasons, when `judge` does not say yes."""
+    doc = f"Passes only when `{judge}` says `passed: true`; else the run ends here, with reasons."
+    return GateOperator(task_id=f"{judge}_passed", judge=judge, retries=0, doc_md=doc)
+
+
+def component_doc(component: str) -> str:
+    """A component's own words, and what it takes and gives, as Markdown."""
+    kind = load_component(component)
+    lines = [f"**{component}**: {kind.__doc__ or ''}", ""]
+    for title, ports in (("takes", kind.inputs()), ("gives", kind.outputs())):
+        lines += [
+            f"- {title} `{p.name}` ({p.artifact.__name__}): {p.description}" for p in ports.values()
+        ]
+    cached = "an equal job is reused" if kind.cached else "its effect is outside: runs each time"
+    return "\n".join([*lines, f"- {cached}; exit codes decide about retries"])

@@ -1,0 +1,96 @@
+"""The janitor DAG: once a day, leftovers of processes and old results go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, BaseOperator, Param
+
+from slimline.adapters.airflow import connections
+from slimline.adapters.airflow.common import START, task_defaults
+from slimline.adapters.airflow.operator import store_uri
+from slimline.adapters.airflow.release_tasks import open_registry
+from slimline.adapters.janitor import Find, sweep_store, sweep_work
+from slimline.adapters.runners.process import work_directory
+from slimline.contract import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow.sdk import Context
+
+
+class SweepOperator(BaseOperator):
+    """Base of the two sweeps: reads the run's params, tells what was found."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Sweep, and give a list of what went (or would go), with reasons."""
+        params = context["params"]
+        dry_run = bool(params["dry_run"])
+        found = [f"{find.what}: {find.reason}" for find in self.sweep(params, dry_run=dry_run)]
+        for line in found:
+            self.log.info("%s %s", "would remove" if dry_run else "removed", line)
+        return {"dry_run": dry_run, "count": len(found), "found": found[:100]}
+
+    def sweep(self, params: dict[str, Any], *, dry_run: bool) -> Iterable[Find]:
+        """Find and remove."""
+        raise NotImplementedError
+
+
+class SweepWorkOperator(SweepOperator):
+    """Removes job directories whose process has ended long ago; on this worker machine."""
+
+    def sweep(self, params: dict[str, Any], *, dry_run: bool) -> Iterable[Find]:
+        """See `sweep_work`."""
+        older_than = timedelta(days=params["work_days"])
+        return sweep_work(work_directory(), older_than=older_than, dry_run=dry_run)
+
+
+class SweepStoreOperator(SweepOperator):
+    """Removes old results from the store, but none that the registry knows."""
+
+    def __init__(self, *, models: Sequence[str], **kwargs: Any) -> None:
+        """Protect the packages of all versions of `models`."""
+        super().__init__(**kwargs)
+        self.models = list(models)
+
+    def sweep(self, params: dict[str, Any], *, dry_run: bool) -> Iterable[Find]:
+        """See `sweep_store`."""
+        registry = open_registry()
+        versions = (version for model in self.models for version in registry.versions(model))
+        protected = {version.tags.get("slimline.package.digest", "") for version in versions}
+        older_than = timedelta(days=params["store_days"])
+        with connections.environment(connections.services()):
+            store = open_store(store_uri())
+            return sweep_store(store, older_than=older_than, dry_run=dry_run, protected=protected)
+
+
+def janitor_dag(models: Sequence[str]) -> DAG:
+    """Build `janitor`.
+
+    Args:
+        models: names of the registered models whose packages stay.
+    """
+    with DAG(
+        "janitor",
+        schedule="@daily",
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        default_args=task_defaults("slimline"),
+        tags={"slimline", "janitor"},
+        doc_md="# Janitor\n\nRemoves what ended jobs left behind, and results that grew old.",
+        params={
+            "dry_run": Param(default=False, type="boolean", description="Only tell what would go."),
+            "work_days": Param(
+                2, type="number", minimum=0.1, description="Days that job directories stay."
+            ),
+            "store_days": Param(
+                30, type="number", minimum=1, description="Days that results stay in any case."
+            ),
+        },
+    ) as dag:
+        SweepWorkOperator(task_id="work", doc_md=SweepWorkOperator.__doc__)
+        SweepStoreOperator(task_id="store", models=models, doc_md=SweepStoreOperator.__doc__)
+    return dag
