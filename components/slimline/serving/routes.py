@@ -72,7 +72,7 @@ def _live(_state: State, _request: Request) -> Response:
 def _ready(state: State, _request: Request) -> Response:
     if state.reason:
         raise HttpError(503, state.reason, retry=True)
-    return as_json({"ready": True})
+    return as_json({"ready": True, "package_digest": state.require_model().digest})
 
 
 def _model_ready(state: State, request: Request) -> Response:
