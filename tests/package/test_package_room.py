@@ -68,11 +68,11 @@ def inputs(tmp_path):
     digest = Model.at(tmp_path / "model").digest
     for name in ("evaluation", "verdict", "report"):
         (tmp_path / name).mkdir()
-    record = tiny_evaluation(digest)
+    data = save_test_split(tmp_path / "test")
+    record = tiny_evaluation(digest, dataset_digest=data.digest)
     (tmp_path / "evaluation" / "evaluation.json").write_text(record.model_dump_json())
     write_verdict(tmp_path, tiny_verdict(record), digest)
     (tmp_path / "report" / "index.html").write_text("<!doctype html><p>report")
-    save_test_split(tmp_path / "test")
     return tmp_path
 
 
@@ -245,7 +245,9 @@ def test_a_signing_key_that_receivers_do_not_trust_is_found_at_the_build(inputs,
 
 def test_an_evaluation_of_another_model_is_refused(inputs):
     (inputs / "evaluation" / "evaluation.json").write_text(
-        tiny_evaluation("e" * 64).model_dump_json()
+        tiny_evaluation(
+            "e" * 64, dataset_digest=Dataset.at(inputs / "test").digest
+        ).model_dump_json()
     )
     with pytest.raises(Refused, match=r"evaluation.json is for other bytes"):
         job(inputs).run()
@@ -284,6 +286,12 @@ def test_golden_inputs_are_never_taken_from_the_training_split(inputs):
     train = save_test_split(inputs / "train", split="train")
     with pytest.raises(BadData, match="this is its train split, test is needed"):
         job(inputs).model_copy(update={"test": train}).run()
+
+
+def test_golden_inputs_come_from_the_split_that_was_judged(inputs):
+    other = save_test_split(inputs / "other", count=41)
+    with pytest.raises(BadData, match="the evaluation used test split"):
+        job(inputs).model_copy(update={"test": other}).run()
 
 
 def test_a_report_without_a_page_is_told(inputs):

@@ -151,12 +151,12 @@ def why(job: str, store: str) -> None:
     help="Directory of trusted public keys (PEM). [env: SLIMLINE_TRUSTED_KEYS]",
 )
 def verify(uri: str, keys: Path | None) -> None:
-    """Verify a package: its files, signature, verdict and golden outputs.
+    """Verify a package: its files, signature, manifest and verdict; golden inputs are not run.
 
     URI is that of a pushed package (s3://bucket/prefix/artifacts/<digest>) or a directory.
     """
-    from slimline.trust.keys import load_trusted  # noqa: PLC0415 - heavy, and only here
-    from slimline.trust.package import verify_uri  # noqa: PLC0415
+    from slimline.trust.fetch import verify_uri  # noqa: PLC0415 - heavy, and only here
+    from slimline.trust.keys import load_trusted  # noqa: PLC0415
 
     manifest = verify_uri(uri, load_trusted(keys))
     click.echo(f"verified: {manifest.name} {manifest.version}, model {manifest.model_digest}")

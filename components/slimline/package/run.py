@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from slimline.contract import Numbers
     from slimline.data.dataset import Examples
+    from slimline.measure.evaluation import EvaluationRecord
     from slimline.models.info import ModelInfo
     from slimline.package.spec import BuildPackage
 
@@ -45,7 +46,7 @@ def run(job: BuildPackage) -> Numbers:
     root = job.package.path
     info = _onnx_info(job.model.path)
     record = load_evaluation(job.evaluation.path)
-    test = load_examples(job.test.path, split="test")
+    test = _judged_data(job, record)
     chosen = golden_examples(test.y, test.id, job.golden_count)
 
     shutil.copytree(job.model.path, root / "model")
@@ -98,6 +99,15 @@ def golden_examples(
         mine = ordered[y[ordered] == label]
         turn[mine] = np.arange(len(mine))
     return np.lexsort((identity, y, turn))[:count]
+
+
+def _judged_data(job: BuildPackage, record: EvaluationRecord) -> Examples:
+    test = load_examples(job.test.path, split="test")
+    if job.test.digest != record.dataset_digest:
+        measured, given = record.dataset_digest[:12], job.test.digest[:12]
+        msg = f"the evaluation used test split {measured}, this one is {given}: give the same"
+        raise BadData(msg)
+    return test
 
 
 def _onnx_info(path: Path) -> ModelInfo:
