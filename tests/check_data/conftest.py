@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slimline.check_data.spec import CheckData
-from slimline.contract import LocalStore
+from slimline.contract import BadData, LocalStore
 
 DIGITS = {"kind": "sklearn", "name": "digits"}
 
@@ -24,5 +24,19 @@ def check(tmp_path):
     def run(source, **parameters):
         job = CheckData.parse({"source": source, "name": "it", **parameters})
         return job.run(LocalStore(tmp_path / "store"))
+
+    return run
+
+
+@pytest.fixture
+def refused(check, tmp_path):
+    """Check a source and expect a refusal with these words, and nothing kept."""
+
+    def run(words, source, **parameters):
+        with pytest.raises(BadData, match=f"(?s){words}") as caught:
+            check(source, **parameters)
+        assert caught.value.exit_code == 65
+        assert not list((tmp_path / "store").rglob("*"))
+        return str(caught.value)
 
     return run

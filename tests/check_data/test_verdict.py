@@ -16,19 +16,6 @@ from slimline.data.split import Splitting, place_examples
 DIGITS = {"kind": "sklearn", "name": "digits"}
 
 
-@pytest.fixture
-def refused(check):
-    """Check a source and expect a refusal with these words."""
-
-    def run(words, source, **parameters):
-        with pytest.raises(BadData, match=f"(?s){words}") as caught:
-            check(source, **parameters)
-        assert caught.value.exit_code == 65
-        return str(caught.value)
-
-    return run
-
-
 def npz(tmp_path, x, y):
     np.savez(tmp_path / "d.npz", x=x, y=y)
     return {"kind": "npz", "path": str(tmp_path / "d.npz")}

@@ -77,3 +77,12 @@ def test_a_server_that_is_away_or_overloaded_means_try_later(s3, tmp_path, monke
 def test_a_uri_without_a_bucket_is_told():
     with pytest.raises(BadParameters, match=r"names no bucket"):
         read(kind="csv", path="s3:///d.csv")
+
+
+def test_without_credentials_the_message_names_the_variables(s3, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(BadParameters, match=r"source.path.*set AWS_ACCESS_KEY_ID"):
+        read(kind="csv", path=f"{s3.new_prefix()}/d.csv")

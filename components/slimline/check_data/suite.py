@@ -218,6 +218,6 @@ def _observed(result: dict[str, Any] | None) -> float | str | None:
     if "unexpected_count" not in found:
         return None
     count, of = found["unexpected_count"], found["element_count"]
-    values = found.get("partial_unexpected_counts") or []
-    shown = ", ".join(f"{v['value']} ({v['count']}x)" for v in values[:_SHOWN])
+    values = dict.fromkeys(str(v) for v in found.get("partial_unexpected_list") or [])
+    shown = ", ".join(list(values)[:_SHOWN])
     return f"{count} of {of} otherwise" + (f": {shown}" if shown else "")

@@ -108,6 +108,8 @@ class Files:
 
 def missing(path: str, parameter: str, what: str) -> BadData:
     """A path that leads nowhere."""
+    looked_at = path if path.startswith("s3://") else str(Path(path).expanduser().absolute())
     return BadData(
-        f"source.{parameter}: {path!r}: {what}; give an existing path or s3:// URI in {parameter}"
+        f"source.{parameter}: {looked_at!r}: {what}; "
+        f"give an existing absolute path or s3:// URI in {parameter}"
     )

@@ -71,6 +71,9 @@ class ImageArray:
 def decode(encoded: bytes, spec: FolderSource | ParquetSource, where: str) -> NDArray[np.uint8]:
     """One image as uint8 (height, width, channels); transparency is dropped.
 
+    Pixels stay as they are stored: an orientation that EXIF asks for is not applied, since nothing
+    applies it to what a deployed model is given.
+
     Raises:
         BadData: names the image and what is wrong with it.
     """

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
     from slimline.data.spec import NpzSource
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What `zipfile` raises on damage, on encryption and on methods that it does not know."""
 _GREY_AXES, _IMAGE_AXES, _ROW_AXES = 3, 4, 2
 _MOST_CHANNELS = 4
 
@@ -32,7 +42,7 @@ def read_npz(spec: NpzSource) -> Raw:
             pairs = [_pair(spec, archive, "x", "y")]
             if spec.test_x is not None:
                 pairs.append(_pair(spec, archive, "test_x", "test_y"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except _DAMAGE as error:
         msg = f"source.path: {spec.path!r} is no sound .npz ({error}): write it again"
         raise BadData(msg) from error
     labels, parts = _labelled(spec, pairs)

@@ -105,7 +105,7 @@ def _told(uri: str, parameter: str, passing: frozenset[str] = frozenset()) -> It
         msg = f"{where}: S3 does not answer ({error}): look at AWS_ENDPOINT_URL_S3, or try later"
         raise TryLater(msg) from error
     except (boto.BotoCoreError, ValueError) as error:
-        msg = f"{where}: {error}: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"
+        msg = f"{where}: {error}: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION right"
         raise BadParameters(msg) from error
 
 
