@@ -281,6 +281,8 @@ class Agent:
         other = self._state.spare
         usable = self._slots.is_whole(other, self._state.slots[other])
         after = self._state.slots[other] if usable else None
+        if after is not None and after.security_version < self._state.security_floor:
+            return self._status(campaign, "refused", "the other slot holds a downgrade")
         status = self._status(campaign, "rolled_back", "the package was taken back")
         status = status.model_copy(update={"after": after})
         active = other if usable else None

@@ -1,4 +1,4 @@
-"""Does a package fit a device? Asked by the authority before a campaign, again by the device."""
+"""Does a package fit a device? The device itself answers, before it fetches anything."""
 
 from __future__ import annotations
 
