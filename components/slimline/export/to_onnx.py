@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slimline.contract import BadData
+from slimline.models.onnx_graph import without_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-    import onnx
     import torch
     from numpy.typing import NDArray
 
@@ -31,11 +31,14 @@ def to_onnx(module: torch.nn.Module, sample: NDArray[np.float32], opset: int) ->
     """
     import torch
 
+    # A new tensor: strides that numpy leaves on an axis of length 1 can look like channels-last,
+    # and the exporter would then write a gather where a reshape does.
+    example = torch.zeros(sample.shape).copy_(torch.from_numpy(sample))
     try:
         with _quiet():
             program = torch.onnx.export(
                 module,
-                (torch.from_numpy(sample),),
+                (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 input_names=["input"],
@@ -51,45 +54,8 @@ def to_onnx(module: torch.nn.Module, sample: NDArray[np.float32], opset: int) ->
         )
         raise BadData(msg) from error
     assert program is not None  # noqa: S101 - dynamo=True returns a program
-    data: bytes = strip(program.model_proto).SerializeToString(deterministic=True)
+    data: bytes = without_notes(program.model_proto).SerializeToString(deterministic=True)
     return data
-
-
-def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without notes: source paths and stack traces differ between machines and leak them."""
-    import onnx
-
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    _clear(bare)
-    _clear_graph(bare.graph)
-    for function in bare.functions:
-        _clear(function)
-        for node in function.node:
-            _clear_node(node)
-    return bare
-
-
-def _clear(message: Any) -> None:
-    message.doc_string = ""
-    del message.metadata_props[:]
-
-
-def _clear_graph(graph: onnx.GraphProto) -> None:
-    _clear(graph)
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        _clear(value)
-    for node in graph.node:
-        _clear_node(node)
-
-
-def _clear_node(node: onnx.NodeProto) -> None:
-    _clear(node)
-    for attribute in node.attribute:
-        attribute.doc_string = ""
-        for graph in (attribute.g, *attribute.graphs):
-            if graph.node:
-                _clear_graph(graph)
 
 
 @contextmanager

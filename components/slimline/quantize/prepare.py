@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 _IMAGE_RANK = 4
+_PAD_VALUE = 2
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -32,7 +33,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         start, end = Path(directory) / "start.onnx", Path(directory) / "end.onnx"
         onnx.save(_means_as_pooling(model), start)
         tool.quant_pre_process(str(start), str(end), skip_symbolic_shape=True)
-        return onnx.load(end)
+        return _own_pad_values(onnx.load(end))
 
 
 def check_excluded(model: onnx.ModelProto, exclude: Iterable[str]) -> None:
@@ -70,6 +71,21 @@ def _means_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "GlobalAveragePool"
             del node.attribute[:], node.input[1:]
     return known
+
+
+def _own_pad_values(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give each Pad its own fill value: the quantizer deletes a shared one after the first Pad."""
+    own = type(model)()
+    own.CopyFrom(model)
+    constants = {i.name: i for i in own.graph.initializer}
+    for index, node in enumerate(own.graph.node):
+        if node.op_type == "Pad" and len(node.input) > _PAD_VALUE and node.input[_PAD_VALUE]:
+            value = constants.get(node.input[_PAD_VALUE])
+            if value is not None:
+                node.input[_PAD_VALUE] = f"pad_value_{index}"
+                own.graph.initializer.add().CopyFrom(value)
+                own.graph.initializer[-1].name = node.input[_PAD_VALUE]
+    return own
 
 
 def _values(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
