@@ -48,7 +48,7 @@ def client(service: str, region: str) -> Any:
     from botocore.exceptions import NoRegionError
 
     try:
-        return boto3.client(
+        return boto3.Session().client(
             service,  # type: ignore[call-overload]  # a plain str
             region_name=region or None,
             config=Config(retries={"mode": "standard"}),
