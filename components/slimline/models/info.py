@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from slimline.contract import BadData
 from slimline.data.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class Edit(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameter: str
-    """Name of a parameter or buffer in `state_dict`, such as `layer1.0.conv1.weight`."""
+    """Name of a parameter or buffer in `state_dict`, such as `layer1.0.conv1.weight`.
+
+    `<layer>.padding` of an `nn.ConstantPad3d` stands for the channels it adds, left then right.
+    """
     axis: int
     keep: tuple[int, ...]
 
@@ -55,8 +59,16 @@ class ModelInfo(BaseModel):
 
 
 def load_model_info(source: Path) -> ModelInfo:
-    """Read `model.json` of a model artifact."""
-    return ModelInfo.model_validate_json((source / "model.json").read_text())
+    """Read `model.json` of a model artifact.
+
+    Raises:
+        BadData: when it is not there or does not say what it must.
+    """
+    try:
+        return ModelInfo.model_validate_json((source / "model.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        msg = f"{source / 'model.json'} describes no model: {error}"
+        raise BadData(msg) from error
 
 
 def save_model_info(info: ModelInfo, target: Path) -> None:

@@ -1,0 +1,48 @@
+"""The parameters of training, stated once for the rooms that train: pydantic only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FitSettings(BaseModel):
+    """How weights are fitted; see `slimline.models.fit`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(30, ge=1, le=10_000, description="Times through the training split.")
+    batch_size: int = Field(
+        64, ge=2, le=65_536, description="Examples in one step, over all devices."
+    )
+    learning_rate: float = Field(0.005, gt=0, le=10, description="Highest learning rate.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Pull of the weights towards zero.")
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw", description="AdamW, or SGD with Nesterov momentum 0.9."
+    )
+    schedule: Literal["cosine", "one_cycle", "constant"] = Field(
+        "one_cycle",
+        description="Learning rate over time: cosine warms up for 5 % of the steps, one_cycle for "
+        "30 %, then both fall to 0 as a cosine.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target spread over all classes."
+    )
+    augmentation: Literal["none", "shift", "flip_crop"] = Field(
+        "none",
+        description="shift moves images by up to an eighth of their size; flip_crop also mirrors "
+        "half of them.",
+    )
+    precision: Literal["32", "bf16"] = Field(
+        "32", description="float32, or bfloat16 where it is safe (automatic mixed precision)."
+    )
+    patience: int = Field(
+        0, ge=0, le=1000, description="Stop after so many epochs without a better one; 0 never."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of weights, order and augmentation.")
+    devices: str = Field(
+        "auto",
+        pattern=r"^(auto|[1-9]\d?)$",
+        description="Processes to train with: auto takes every GPU, or one process on a CPU.",
+    )

@@ -1,0 +1,27 @@
+"""How many processor cores this process may really use: containers have quotas."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cpu_quota(cgroup: Path = _CGROUP_V2) -> int:
+    """Cores by affinity, or fewer by the quota of the control group; at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cgroup.read_text().split()
+        limited = cores if quota == "max" else math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        limited = cores
+    return max(1, min(cores, limited))
+
+
+def use_cpu_quota(processes: int = 1) -> None:
+    """Give torch as many threads as there are cores, shared by `processes`."""
+    import torch
+
+    torch.set_num_threads(max(1, cpu_quota() // processes))

@@ -1,0 +1,1 @@
+"""Cut away what a network needs least, then heal it with the uncut one as its teacher."""

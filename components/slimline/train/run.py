@@ -1,0 +1,110 @@
+"""Train: data to tensors, factory to network, fit, keep."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from slimline.contract import BadParameters, get_logger
+from slimline.data.dataset import load_examples
+from slimline.models.build import (
+    build,
+    completed,
+    load_torch_model,
+    load_weights,
+    save_torch_model,
+)
+from slimline.models.curve import write_report
+from slimline.models.fit import fit
+from slimline.models.info import ModelInfo
+from slimline.models.network import check_classes, parameter_count
+from slimline.models.settings import FitSettings
+from slimline.models.task import Task
+from slimline.models.tensors import make_preprocessing, to_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimline.contract import Numbers
+    from slimline.data.dataset import Examples
+    from slimline.train.spec import Train
+
+log = get_logger(__name__)
+
+
+def run(job: Train) -> Numbers:
+    """Train the network."""
+    started = time.monotonic()
+    examples = load_examples(job.train.path, split="train")
+    module, info = _start(job, examples)
+    train = to_tensors(examples, info)
+    selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
+    check_classes(module, info)
+    settings = FitSettings.model_validate(job.model_dump(include=set(FitSettings.model_fields)))
+    weights = module.state_dict()
+    fitted = fit(Task("train", info, weights, train, selection, settings, frozen=job.freeze))
+    load_weights(module, fitted.weights, f"model {info.name}")
+    save_torch_model(module, info, job.model.path)
+    numbers: Numbers = {
+        "accuracy": fitted.best.accuracy,
+        "selection_loss": fitted.best.selection_loss,
+        "best_epoch": fitted.best.epoch,
+        "epochs": len(fitted.history),
+        "resumed_from_epoch": fitted.resumed_from,
+        "parameters": parameter_count(module),
+        "examples": len(train),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    write_report(job.report.path, f"{info.name}: {info.stage}", numbers, fitted.history)
+    return numbers
+
+
+def _start(job: Train, examples: Examples) -> tuple[nn.Module, ModelInfo]:
+    """The network as it is before the first step."""
+    labels, shape = examples.info.labels, examples.info.shape
+    factory = completed(job.factory, classes=len(labels), channels=shape[-1])
+    info = ModelInfo(
+        name=job.name,
+        stage=job.stage,
+        format="torch",
+        labels=labels,
+        preprocessing=make_preprocessing(examples, normalize=job.normalize),
+        factory=factory,
+        history=(f"trained for {job.epochs} epochs on {examples.info.name}",),
+    )
+    torch.manual_seed(job.seed)
+    module = build(factory)
+    return (module, info) if job.initial is None else _continued(job, module, info)
+
+
+def _continued(job: Train, module: nn.Module, info: ModelInfo) -> tuple[nn.Module, ModelInfo]:
+    """Take what fits from the initial model, and its preprocessing: its weights are made for it."""
+    assert job.initial is not None  # noqa: S101 - the caller looked
+    initial, before = load_torch_model(job.initial.path)
+    if before.edits and before.factory != info.factory:
+        msg = (
+            f"initial model {before.name} ({before.stage}) is cut to shape, so factory must be "
+            f"its own: give {before.factory}"
+        )
+        raise BadParameters(msg)
+    if before.edits:
+        module = build(before.factory or job.factory, before.edits)
+    own, given = module.state_dict(), initial.state_dict()
+    taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    if not any(k in dict(module.named_parameters()) for k in taken):
+        msg = f"initial model {before.name}: no weight fits factory {job.factory.call}"
+        raise BadParameters(msg)
+    fresh = sorted(own.keys() - taken.keys())
+    log.info("train: %d tensors of %s, fresh: %s", len(taken), before.name, fresh or "none")
+    module.load_state_dict(taken, strict=False)
+    preprocessing = before.preprocessing
+    if preprocessing.shape != info.preprocessing.shape:
+        preprocessing = info.preprocessing
+    update = {
+        "edits": before.edits,
+        "preprocessing": preprocessing,
+        "history": (*before.history, *info.history),
+    }
+    return module, info.model_copy(update=update)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from slimline.models.losses import distillation_loss, learning_rate_factor
+from slimline.models.threads import cpu_quota
+
+STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+TEACHER = torch.tensor([[2.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
+LABELS = torch.tensor([0, 2])
+
+
+def test_the_soft_part_is_the_divergence_of_hinton_times_the_squared_temperature():
+    soft = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4.0, alpha=1.0)
+    p, q = (TEACHER / 4).softmax(1), (STUDENT / 4).softmax(1)
+    expected = 16 * (p * (p / q).log()).sum(1).mean()
+    assert soft.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_without_the_teacher_it_is_cross_entropy():
+    hard = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4.0, alpha=0.0)
+    assert hard.item() == pytest.approx(
+        torch.nn.functional.cross_entropy(STUDENT, LABELS).item(), rel=1e-6
+    )
+
+
+def test_a_student_that_answers_as_its_teacher_has_no_soft_loss():
+    same = distillation_loss(TEACHER, TEACHER, LABELS, temperature=2.0, alpha=1.0)
+    assert same.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_the_learning_rate_rises_to_its_highest_and_falls_to_nothing(schedule):
+    rates = [learning_rate_factor(schedule, s, 200) for s in range(200)]
+    top = rates.index(max(rates))
+    assert max(rates) == 1
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 1e-3
+
+
+def test_a_constant_learning_rate_stays():
+    assert {learning_rate_factor("constant", s, 10) for s in range(10)} == {1.0}
+
+
+def test_a_container_quota_limits_the_threads(tmp_path):
+    quota = tmp_path / "cpu.max"
+    quota.write_text("100000 100000\n")
+    assert cpu_quota(quota) == 1
+    quota.write_text("max 100000\n")
+    assert cpu_quota(quota) == cpu_quota(tmp_path / "missing") >= 1
