@@ -4,7 +4,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from slimline.adopt.spec import Adopt
-from slimline.contract import BadData, BadParameters, Dataset, sha256_file
+from slimline.contract import (
+    BadData,
+    BadParameters,
+    Dataset,
+    LocalStore,
+    execute,
+    sha256_file,
+)
 from slimline.data.dataset import DatasetInfo, Examples, save_examples
 from slimline.measure.runtime import logits, session
 
@@ -63,3 +70,15 @@ def test_bytes_that_are_no_onnx_are_refused(train, file):
     file.write_bytes(b"\x80\x04" + file.read_bytes()[:60])
     with pytest.raises(BadData, match="no valid ONNX"):
         Adopt(train=train, path=str(file)).run()
+
+
+def test_other_bytes_under_the_same_path_make_another_job(train, file, tmp_path):
+    store = LocalStore(tmp_path / "store")
+    job = Adopt(train=train, path=str(file))
+    first = execute(job, store, work_dir=tmp_path / "1", lineage="a/b")
+    assert execute(job, store, work_dir=tmp_path / "2").manifest == first.manifest
+    model = onnx.load(file)
+    model.producer_name = "another"
+    onnx.save(model, file)
+    third = execute(job, store, work_dir=tmp_path / "3", lineage="a/b")
+    assert third.manifest.reason == "ran: input file has other bytes"

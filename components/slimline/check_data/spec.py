@@ -80,3 +80,9 @@ class CheckData(Component):
     expectations: Expectations = Field(
         default_factory=Expectations, description="What the data must be, else the run stops."
     )
+
+    def outside(self) -> dict[str, str]:
+        """The source's bytes as they are now."""
+        from slimline.data.sources.fingerprint import fingerprint  # noqa: PLC0415 - may need boto3
+
+        return {"source": fingerprint(self.source)}

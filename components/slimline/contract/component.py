@@ -165,6 +165,13 @@ class Component(BaseModel):
         """The artifacts given to each input; an input that was left out gives an empty tuple."""
         return {name: _as_tuple(getattr(self, name)) for name in self.inputs()}
 
+    def outside(self) -> dict[str, str]:
+        """What the job reads that is no artifact: names, each with a digest of what is there now.
+
+        Part of the identity beside the input digests, so that a changed source makes a new job.
+        """
+        return {}
+
     def run(self, store: Store | None = None, *, work_dir: Path | None = None) -> Outcome:
         """Do the work here and now, without a look into the cache; for tests and notebooks.
 

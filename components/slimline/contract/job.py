@@ -122,12 +122,14 @@ def identify(component: Component, image: str = "") -> Identity:
         component: the job.
         image: digest of the image that runs it; the digest of this environment if not given.
     """
+    inputs = {n: tuple(a.digest for a in v) for n, v in component.input_artifacts().items()}
+    outside = {name: (digest,) for name, digest in component.outside().items()}
     return Identity(
         component=component.component_name(),
         code=code_digest(type(component)),
         image=image or environment_digest(),
         parameters=component.parameter_values(),
-        inputs={n: tuple(a.digest for a in v) for n, v in component.input_artifacts().items()},
+        inputs=inputs | outside,
     )
 
 

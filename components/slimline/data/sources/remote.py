@@ -69,6 +69,14 @@ class Bucket:
             keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         return [k.removeprefix(key) for k in keys if not k.endswith("/")]
 
+    def versions(self, uri: str, parameter: str) -> list[tuple[str, int, str]]:
+        """(key, size in bytes, ETag) of every object whose key begins as the URI does."""
+        bucket, key = split_uri(uri, parameter)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        with _told(uri, parameter):
+            listed = [item for page in pages for item in page.get("Contents", [])]
+        return [(item["Key"], item["Size"], item["ETag"]) for item in listed]
+
 
 def split_uri(uri: str, parameter: str) -> tuple[str, str]:
     """Bucket and key of an `s3://bucket/key` URI.
