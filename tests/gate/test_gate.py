@@ -144,6 +144,12 @@ def test_an_evaluation_of_other_bytes_is_refused(judge):
     assert record.reasons[0].startswith("the evaluation is of other bytes: eeeeeeeeeeee")
 
 
+def test_an_evaluation_that_names_another_candidate_than_it_measured_is_refused(judge, candidate):
+    good = tiny_evaluation(candidate.digest)
+    mixed = good.model_copy(update={"candidate_digest": "e" * 64})
+    assert judge(mixed)[0].reasons[0].startswith("the evaluation is of other bytes: eeeeeeeeeeee")
+
+
 def test_a_last_stage_that_is_not_the_candidate_is_refused(judge, candidate):
     good = tiny_evaluation(candidate.digest)
     turned = tiny_evaluation(candidate.digest, stages=good.stages[::-1])

@@ -154,6 +154,27 @@ def test_a_signed_payload_that_is_no_statement_is_refused(keys, trusted, fields)
         verify_statement(_signed(payload, keys[0]), trusted)
 
 
+def test_a_second_spelling_of_the_same_base64_is_refused(keys, trusted):
+    for filler in range(3):
+        envelope = sign_statement({**ABOUT, "predicate": {"a": "x" * filler}}, keys[0])
+        payload = json.loads(envelope)["payload"]
+        if payload.endswith("=") and not payload.endswith("=="):
+            break
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    spare = payload[:-2] + letters[letters.index(payload[-2]) + 1] + "="
+    assert base64.b64decode(spare) == base64.b64decode(payload)
+    with pytest.raises(Refused, match="no base64"):
+        verify_statement(_changed(envelope, payload=spare), trusted)
+
+
+def test_url_safe_base64_is_read_as_the_specification_wants(keys, trusted):
+    envelope = sign_statement(ABOUT, keys[0])
+    [signature] = json.loads(envelope)["signatures"]
+    safe = signature["sig"].translate(str.maketrans("+/", "-_"))
+    changed = _changed(envelope, signatures=[{**signature, "sig": safe}])
+    assert verify_statement(changed, trusted) == ABOUT
+
+
 def test_nothing_is_trusted_when_no_key_is(keys):
     with pytest.raises(Refused, match="not trusted"):
         verify_statement(sign_statement(ABOUT, keys[0]), TrustedKeys(()))

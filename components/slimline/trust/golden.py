@@ -119,8 +119,8 @@ def _read_array(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[np.ge
         count = 1
         for length in shape:
             count *= length
-        if dtype.hasobject or count * dtype.itemsize != size - file.tell():
-            msg = f"{name} holds objects, or not as many numbers as its header says"
+        if count * dtype.itemsize != size - file.tell():
+            msg = f"{name} holds not as many numbers as its header says"
             raise ValueError(msg)
     with archive.open(name) as file:
         found: NDArray[np.generic] = _load(file)
