@@ -131,7 +131,7 @@ def answers(url: str, path: str = "/") -> Ready:
 
     def look(_log: Path) -> str:
         with suppress(httpx.TransportError):
-            if not httpx.get(url + path, timeout=5).is_error:
+            if not httpx.get(url + path, timeout=5, trust_env=False).is_error:
                 return url
         return ""
 

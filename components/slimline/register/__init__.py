@@ -1,0 +1,1 @@
+"""Where a package becomes a model version that a person can promote."""
