@@ -132,10 +132,12 @@ def test_a_server_that_does_not_get_ready_is_stopped_and_the_old_one_stays(
     assert len(_processes(state)) == 2
 
 
-def test_a_first_deployment_that_fails_leaves_no_process(
-    wrong: Package, state: Path, tmp_path: Path
+@pytest.mark.parametrize("log", ["text", "json"])
+def test_a_first_deployment_that_fails_leaves_no_process_and_tells_why(
+    wrong: Package, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
 ) -> None:
-    with pytest.raises(Refused, match="golden inputs"):
+    monkeypatch.setenv("SLIMLINE_LOG", log)
+    with pytest.raises(Refused, match=r"ended with 65: refused to serve .*: golden inputs"):
         _run(wrong, state, tmp_path)
     assert _processes(state) == []
 

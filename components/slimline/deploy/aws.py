@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,10 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _SERVER_ERROR = 500
 
 
-def client(service: str, region: str) -> Any:
-    """A client of an AWS service; credentials and endpoint come by boto3's own chain.
+def clients(region: str) -> tuple[SageMakerClient, Any]:
+    """Clients of SageMaker and of its endpoints, of one session of their own.
+
+    Credentials and addresses come by boto3's own chain; a session made now sees what is set now.
 
     Raises:
         BadParameters: when no region is known.
@@ -47,21 +50,16 @@ def client(service: str, region: str) -> Any:
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
+    session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+    config = Config(retries={"mode": "standard"})
     try:
-        return boto3.Session().client(
-            service,  # type: ignore[call-overload]  # a plain str
-            region_name=region or None,
-            config=Config(retries={"mode": "standard"}),
+        return (
+            session.client("sagemaker", config=config),
+            session.client("sagemaker-runtime", config=config),
         )
     except NoRegionError as error:
         msg = "sagemaker.region: no AWS region is known: give one, or set AWS_REGION"
         raise BadParameters(msg) from error
-
-
-def sagemaker_client(region: str) -> SageMakerClient:
-    """A client of SageMaker."""
-    made: SageMakerClient = client("sagemaker", region)
-    return made
 
 
 @contextmanager

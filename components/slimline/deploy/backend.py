@@ -123,6 +123,12 @@ def _ask(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, byt
 
 
 def _last_error(backend: Backend) -> str:
+    """The last line of a server's log, which is text or JSON as SLIMLINE_LOG says."""
     file = Path(backend.slot) / "server.log"
     lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("ERROR").strip() if lines else "it wrote no log"
+    if not lines:
+        return "it wrote no log"
+    try:
+        return str(json.loads(lines[-1])["message"])
+    except (ValueError, KeyError, TypeError):
+        return lines[-1].removeprefix("ERROR").strip()

@@ -13,15 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData, Meter, TryLater, get_logger
-from slimline.deploy.aws import client, code_of, sagemaker_client, told
+from slimline.deploy.aws import clients, code_of, told
 from slimline.deploy.golden import CONTENT_TYPE
 from slimline.deploy.receipt import DeployReceipt
 from slimline.deploy.requests import at_once, config_request, model_request, rollout_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mypy_boto3_sagemaker import SageMakerClient
 
     from slimline.deploy.golden import GoldenRequest
     from slimline.deploy.receipt import GoldenAnswer
@@ -42,7 +40,7 @@ def deploy(job: Deploy, manifest: PackageManifest, golden: GoldenRequest) -> Dep
         BadData: when the new fleet fails; what served before serves again.
         TryLater: when AWS cannot be reached or the endpoint is busy.
     """
-    made = _Endpoint(job, sagemaker_client(job.sagemaker.region))
+    made = _Endpoint(job)
     model = model_request(job.endpoint, job.package, job.sagemaker)
     config = config_request(job.endpoint, model["ModelName"], job.sagemaker)
     name = str(config["EndpointConfigName"])
@@ -76,8 +74,9 @@ def deploy(job: Deploy, manifest: PackageManifest, golden: GoldenRequest) -> Dep
 class _Endpoint:
     """One endpoint of one job, with the few things that are done to it."""
 
-    def __init__(self, job: Deploy, aws: SageMakerClient) -> None:
-        self.job, self.aws, self.name = job, aws, job.endpoint
+    def __init__(self, job: Deploy) -> None:
+        self.job, self.name = job, job.endpoint
+        self.aws, self.runtime = clients(job.sagemaker.region)
 
     def describe(self) -> dict[str, Any] | None:
         """The endpoint as AWS tells it; None when there is none."""
@@ -143,10 +142,9 @@ class _Endpoint:
 
     def prove(self, golden: GoldenRequest, name: str, before: str) -> GoldenAnswer:
         """Send the golden request; a wrong answer undoes the deployment."""
-        runtime = client("sagemaker-runtime", self.job.sagemaker.region)
         try:
             with told(f"invoke endpoint {self.name}"):
-                answer = runtime.invoke_endpoint(
+                answer = self.runtime.invoke_endpoint(
                     EndpointName=self.name, ContentType=CONTENT_TYPE, Body=golden.body
                 )
             return golden.check(answer["Body"].read(), f"endpoint {self.name}")
