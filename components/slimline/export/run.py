@@ -82,11 +82,7 @@ def check_parity(
     Raises:
         BadData: when it is above the tolerance, not finite, or an answer is another class.
     """
-    with torch.no_grad():
-        expected = module(torch.from_numpy(x)).numpy()
-    if not np.isfinite(expected).all():
-        msg = f"the torch model gives NaN or infinity on {kind} inputs: its weights are damaged"
-        raise BadData(msg)
+    expected = torch_answers(module, x, kind)
     loaded, scale = session(path), max(1.0, float(np.abs(expected).max()))
     worst = 0.0
     for batch in _BATCHES:
@@ -104,6 +100,25 @@ def check_parity(
             )
             raise BadData(msg)
     return worst
+
+
+def torch_answers(
+    module: torch.nn.Module, x: NDArray[np.float32], kind: str
+) -> NDArray[np.float32]:
+    """What the torch model answers; raises BadData when it cannot, or with NaN or infinity."""
+    try:
+        with torch.no_grad():
+            answers: NDArray[np.float32] = module(torch.from_numpy(x)).numpy()
+    except RuntimeError as error:
+        msg = (
+            f"the torch model does not take a batch of {len(x)} {kind} inputs of {x.shape[1:]}: "
+            f"{error}; write its forward for this shape, without a fixed batch"
+        )
+        raise BadData(msg) from error
+    if not np.isfinite(answers).all():
+        msg = f"the torch model gives NaN or infinity on {kind} inputs: its weights are damaged"
+        raise BadData(msg)
+    return answers
 
 
 def onnx_info(info: ModelInfo, opset: int) -> ModelInfo:

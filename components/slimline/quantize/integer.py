@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from slimline.quantize.spec import Quantize
 
-_BATCH = 32
+_LARGEST_BATCH = 32
 _DYNAMIC_OPERATORS = ["Attention", "Gemm", "LSTM", "MatMul"]
 """Not Conv: ONNX Runtime's ConvInteger was measured slower than the float convolution."""
 
@@ -87,8 +87,10 @@ class _Reader:
     """What the quantizer asks for: a batch at a time, then None."""
 
     def __init__(self, name: str, x: NDArray[np.float32]) -> None:
-        starts = range(0, len(x), _BATCH)
-        self._batches = iter([{name: x[start : start + _BATCH]} for start in starts])
+        # All of one size: the histograms of percentile and entropy take no smaller last one.
+        size = max(n for n in range(1, _LARGEST_BATCH + 1) if len(x) % n == 0)
+        starts = range(0, len(x), size)
+        self._batches = iter([{name: x[start : start + size]} for start in starts])
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._batches, None)

@@ -1,0 +1,3 @@
+from support.digits import digits
+
+__all__ = ["digits"]
