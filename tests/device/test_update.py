@@ -207,9 +207,7 @@ def test_the_device_imports_no_heavy_module():
         "import sys, slimline.device.fleet, slimline.device.__main__;"
         "print(*sorted({m.split('.')[0] for m in sys.modules}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "slimline" in loaded
     assert not loaded & {"torch", "boto3", "botocore", "airflow", "mlflow", "onnx", "pandas"}

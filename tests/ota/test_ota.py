@@ -10,7 +10,6 @@ from support.fleet import GROUP, make_fleet
 
 from slimline.contract import BadData, BadParameters, Package, Refused
 from slimline.device.health import check
-from slimline.fleet.documents import Status
 from slimline.ota.spec import Ota
 
 
@@ -38,7 +37,7 @@ class Devices:
         self._pause = pause
         self.agents = {n: fleet.agent(n, health=self._health(n, health)) for n in names}
         self.sleeping = set(sleeping)
-        self.log: list[Status] = []
+        self.log = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -171,6 +170,16 @@ def test_a_failure_in_a_later_wave_takes_the_package_back_from_all_who_took_it(f
     assert devices.versions() == before
     assert all(rows[name]["state"] == "rolled_back" for name in took)
     assert numbers["rolled_back"] >= 3
+    assert fleet.repository.campaign(GROUP).kind == "rollback"
+
+
+def test_the_way_back_has_no_budget_that_the_previous_package_could_miss(fleet):
+    good, slow = fleet.package(1), fleet.package(2)
+    with Devices(fleet, NAMES):
+        _ota(fleet, good)
+        _ota(fleet, slow, good, max_latency_ms=1e-6, tries=2)
+    back = fleet.repository.campaign(GROUP)
+    assert (back.kind, back.budget.max_latency_ms, back.budget.tries) == ("rollback", None, 2)
 
 
 def test_without_a_previous_package_devices_go_back_to_their_other_slot(fleet):
@@ -254,9 +263,7 @@ def test_a_forged_report_does_not_count(fleet):
     envelope = json.loads(fleet.objects.get(key))
     envelope["signatures"][0]["sig"] = envelope["signatures"][0]["sig"][::-1]
     fleet.objects.put(key, json.dumps(envelope).encode())
-    numbers, rows = _ota(
-        fleet, package, canaries=0, waves=(100,), wave_timeout_seconds=0.1
-    )
+    numbers, rows = _ota(fleet, package, canaries=0, waves=(100,), wave_timeout_seconds=0.1)
     assert not numbers["passed"]
     assert rows["d1"]["state"] == "silent"
 
@@ -288,7 +295,7 @@ def test_waves_must_increase():
         Ota.parse(
             {
                 "package": {"uri": "file:///x", "digest": "0" * 64},
-                "repository": "/tmp/x",
+                "repository": "fleet",
                 "waves": (50, 30),
             }
         )

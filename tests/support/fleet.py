@@ -6,8 +6,6 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from support.packages import tiny_package
-
 from slimline.contract import Package
 from slimline.device.agent import Agent, Settings
 from slimline.device.health import check
@@ -20,6 +18,7 @@ from slimline.fleet.reports import enrol
 from slimline.fleet.repository import Repository
 from slimline.trust.keys import TrustedKeys, generate_key, load_trusted
 from slimline.trust.package import load_manifest
+from support.packages import tiny_package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +56,7 @@ class Fleet:
         self._numbers[0] += 1
         directory = self.home / "packages" / str(self._numbers[0])
         directory.mkdir(parents=True)
-        return tiny_package(
-            directory, **{"private_pem": self.private_pem, "seed": seed, **changes}
-        )
+        return tiny_package(directory, **{"private_pem": self.private_pem, "seed": seed, **changes})
 
     def release(self, package: Path, **changes):
         """Publish a package's descriptor; returns it."""

@@ -112,9 +112,9 @@ class Agent:
             status = self._obeyed(self._asked())
         except OSError as error:
             raise TryLater(told(error)) from error
-        self._note(status)
+        noted = self._note(status)
         self._send_what_waits()
-        return status
+        return noted
 
     def close(self) -> None:
         """Let another instance have this home."""
@@ -171,8 +171,9 @@ class Agent:
             return order
         campaign, last = order.campaign, self._state.last
         answered = last is not None and last.campaign == campaign.id
-        if last is not None and answered and self._state.given_up == campaign.id:
-            return last
+        given_up = self._state.given_up
+        if given_up is not None and given_up.campaign == campaign.id:
+            return self._again(given_up)
         if order.descriptor is None:
             return self._leave(campaign)
         running = self._state.running
@@ -234,7 +235,7 @@ class Agent:
             self._slots.put(fetched, spare, found.digest)
         except BadData as error:
             self._disk.remove(fetched)
-            self._save(self._state, given_up=campaign.id)
+            self._save(self._state, given_up=self._status(campaign, "refused", str(error)))
             raise Refused(str(error)) from error
         self._save(self._state.with_slot(spare, found))
         return spare
@@ -267,7 +268,7 @@ class Agent:
 
     def _roll_back(self, trial: Trial, reason: str) -> Status:
         status = self._outcome(trial, "rolled_back", reason)
-        self._save(self._state, trial=None, given_up=trial.campaign, last=status, sent=False)
+        self._save(self._state, trial=None, given_up=status, last=status, sent=False)
         log.warning("%s: stays what it was: %s", self._id, reason)
         return status
 
@@ -308,10 +309,18 @@ class Agent:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _note(self, status: Status) -> None:
-        """Keep a report for sending, unless it says what the last one said."""
-        if self._state.last is None or _gist(self._state.last) != _gist(status):
-            self._save(self._state, last=status, sent=False)
+    def _again(self, status: Status) -> Status:
+        """The same report, as of now."""
+        fresh = self._status(None, status.state, status.reason)
+        return status.model_copy(update={"counter": fresh.counter, "time": fresh.time})
+
+    def _note(self, status: Status) -> Status:
+        """Keep a report for sending, unless it says what the last one said; returns what counts."""
+        last = self._state.last
+        if last is not None and _gist(last) == _gist(status):
+            return last
+        self._save(self._state, last=status, sent=False)
+        return status
 
     def _send_what_waits(self) -> None:
         status = self._state.last

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from slimline.contract import Refused, TryLater
+from slimline.contract import BadParameters, Refused, TryLater
 from slimline.contract.store import Missing
 from slimline.fleet.documents import Campaign, Descriptor, campaign_target
 from slimline.fleet.repository import METADATA, TARGETS
@@ -129,10 +129,10 @@ def _told(error: Exception) -> str:
 
 
 @cache
-def _client() -> type:
-    """Python-tuf's client with our network and our disk; made late, so that imports stay light."""
+def _fetcher() -> type:
+    """Python-tuf's network on objects; made late, so that imports stay light."""
     from tuf.api.exceptions import DownloadHTTPError
-    from tuf.ngclient import FetcherInterface, Updater
+    from tuf.ngclient import FetcherInterface
 
     class Fetcher(FetcherInterface):
         """Reads metadata from objects; the URL is the key."""
@@ -145,13 +145,24 @@ def _client() -> type:
                 return iter([self._objects.get(url)])
             except Missing as error:
                 raise DownloadHTTPError(str(error), 404) from error
+            except BadParameters as error:  # S3 denies what is not there to who may not list
+                raise DownloadHTTPError(str(error), 403) from error
+
+    return Fetcher
+
+
+@cache
+def _client() -> type:
+    """Python-tuf's client with our network and our disk."""
+    from tuf.ngclient import Updater
 
     class Client(Updater):
         """Keeps metadata durably."""
 
         def __init__(self, disk: Disk, objects: Objects, directory: Path, root: bytes) -> None:
             self._disk, self._home = disk, directory
-            super().__init__(str(directory), METADATA, fetcher=Fetcher(objects), bootstrap=root)
+            fetcher = _fetcher()(objects)
+            super().__init__(str(directory), METADATA, fetcher=fetcher, bootstrap=root)
 
         def _persist_root(self, version: int, data: bytes) -> None:
             self._keep(f"root_history/{version}.root.json", data)

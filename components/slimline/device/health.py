@@ -26,6 +26,8 @@ from slimline.trust.package import load_manifest
 ADDRESS_SPACE = 8 << 30
 SECONDS = 120
 _ROUNDS = 5
+_PRIVATE = ("AWS_", "SLIMLINE_SECRET_")
+"""Variables that a process which runs a foreign model has no use for."""
 
 
 def check_in_child(package: Path, budget: Budget) -> dict[str, float]:
@@ -39,7 +41,8 @@ def check_in_child(package: Path, budget: Budget) -> dict[str, float]:
         Refused: with what is wrong; a child that died or took too long is wrong too.
     """
     command = [sys.executable, "-m", __name__, str(package), budget.model_dump_json()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE)}
+    environment = {**inherited, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=SECONDS, check=False, env=environment

@@ -45,8 +45,8 @@ class State(BaseModel):
     slots: dict[Slot, Running | None] = {"A": None, "B": None}
     trial: Trial | None = None
     security_floor: int = 0
-    given_up: str = ""
-    """Id of the campaign that was tried in vain; it is not tried again."""
+    given_up: Status | None = None
+    """How the campaign ended that was tried in vain; it is not tried again."""
     counter: int = 0
     last: Status | None = None
     """The last report, sent or not."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST = 8 << 20
 """Bytes that one `get` reads at most: nothing in a fleet's repository is larger."""
+_PAGE = 1000
 _OK, _PARTIAL, _DENIED, _ABSENT, _EXISTS, _EMPTY = 200, 206, 403, 404, 412, 416
 
 
@@ -139,7 +140,7 @@ class S3Objects:
     def keys(self, prefix: str) -> Iterator[str]:
         """See `Objects.keys`."""
         below = self._prefix.removeprefix(f"{self._bucket}/")
-        query = {"list-type": "2", "prefix": below + prefix}
+        query = {"list-type": "2", "max-keys": str(_PAGE), "prefix": below + prefix}
         while True:
             answer = self._send("GET", self._bucket, query=query)
             self._expect(answer, (_OK,), prefix)

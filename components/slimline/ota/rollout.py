@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slimline.contract import Meter, get_logger
-from slimline.fleet.documents import WHOLE, Campaign, Wave, bucket
+from slimline.fleet.documents import WHOLE, Budget, Campaign, Wave, bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slimline.fleet.documents import Budget, Descriptor, Status
+    from slimline.fleet.documents import Descriptor, Status
     from slimline.ota.campaigns import Campaigns
 
 log = get_logger(__name__)
@@ -135,9 +135,9 @@ class Rollout:
         return self._told_silence(campaign, members, needed, number)
 
     def _go_back(self, campaign: Campaign, before: dict[str, Status], trouble: str) -> Result:
-        log.warning("the campaign is halted: %s", trouble)
+        log.warning("the campaign is halted: %s", trouble)  # the way back has no budget to miss
         answers = _answers(self._campaigns.reports(), campaign)
-        previous = self._plan.previous
+        plan, previous = self._plan, self._plan.previous
         back = campaign.model_copy(
             update={
                 "id": f"back-{secrets.token_hex(4)}",
@@ -147,6 +147,7 @@ class Rollout:
                 "leave": self._digest,
                 "waves": (Wave(threshold=WHOLE),),
                 "open_waves": 1,
+                "budget": Budget(tries=plan.budget.tries),
             }
         )
         self._campaigns.announce(back)
