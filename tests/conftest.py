@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.mlflow import mlflow_server as run_mlflow
 from support.s3 import s3_server
 
 
@@ -10,4 +11,11 @@ from support.s3 import s3_server
 def s3(tmp_path_factory):
     """A real S3 server with a bucket; AWS_* of this process and its children point to it."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """A real MLflow server; MLFLOW_TRACKING_URI of this process points to it."""
+    with run_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
         yield server

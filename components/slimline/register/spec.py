@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from slimline.contract import (
     Component,
@@ -17,13 +18,32 @@ from slimline.contract import (
     output,
 )
 
+_RESERVED = re.compile(r"latest|deployed|previous|v[0-9]+", re.IGNORECASE)
+_OURS = ("slimline.", "mlflow.")
+
+
+def _free_alias(alias: str) -> str:
+    """`latest` and `v<N>` are MLflow's; `deployed` and `previous` are set by a release alone."""
+    if _RESERVED.fullmatch(alias):
+        msg = "is reserved: latest, v<N>, deployed and previous are; give another name"
+        raise ValueError(msg)
+    return alias
+
+
+def _free_tag(tag: str) -> str:
+    if tag.startswith(_OURS):
+        msg = "is reserved: tags that begin with slimline. or mlflow. are; give another name"
+        raise ValueError(msg)
+    return tag
+
+
 Alias = Annotated[
-    str,
-    StringConstraints(pattern=r"^(?!(?i:latest|deployed|previous|v[0-9]+)$)[A-Za-z0-9_-]{1,100}$"),
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$"), AfterValidator(_free_alias)
 ]
-"""`latest` and `v<N>` are MLflow's; `deployed` and `previous` are set by a release alone."""
 TagName = Annotated[
-    str, StringConstraints(pattern=r"^(?!slimline\.|mlflow\.)[A-Za-z0-9_][A-Za-z0-9_. /-]{0,200}$")
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. /-]{0,200}$"),
+    AfterValidator(_free_tag),
 ]
 
 
