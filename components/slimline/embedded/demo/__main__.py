@@ -1,0 +1,110 @@
+"""Run the demo: `python -m slimline.embedded.demo`; `make demo` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slimline.contract import SlimlineError
+from slimline.embedded.demo.stack import start_stack
+from slimline.embedded.demo.story import Story
+from slimline.embedded.demo.summary import (
+    compress_figures,
+    release_figures,
+    table,
+    time_figures,
+)
+from slimline.embedded.process import stop_all
+
+if TYPE_CHECKING:
+    from slimline.embedded.demo.stack import Stack
+    from slimline.embedded.demo.summary import Figures
+
+STATE_DIR = Path("build/demo")
+DAGS = Path("dags")
+
+
+class Clock:
+    """Says what happens, with the seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print a line, or a title after an empty one."""
+        title = text.startswith("\n")
+        mark = f"[{time.monotonic() - self.begin:5.0f} s] "
+        sys.stdout.write(f"{chr(10) if title else ''}{mark}{text.lstrip(chr(10))}\n")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Start, tell the story, write the summary; stop everything when that fails."""
+    options = _options().parse_args()
+    stop_all(STATE_DIR)
+    shutil.rmtree(STATE_DIR, ignore_errors=True)
+    say = Clock()
+    try:
+        stack = start_stack(STATE_DIR.resolve(), DAGS.resolve(), say)
+        summary = _tell(Story(stack, say, by_hand=options.approve_by_hand), say)
+    except KeyboardInterrupt:
+        say("interrupted: stopping everything")
+        stop_all(STATE_DIR)
+        return 130
+    except SlimlineError as error:
+        say(f"failed: {error}")
+        say(f"stopping everything; logs stay in {STATE_DIR}")
+        stop_all(STATE_DIR)
+        return error.exit_code
+    _end(stack, summary, stop=options.stop)
+    return 0
+
+
+def _tell(story: Story, say: Clock) -> Figures:
+    first = story.compress("From data to a signed package in the registry", {})
+    summary: Figures = {"green_seconds": round(time.monotonic() - say.begin, 1)}
+    summary["compress"] = compress_figures(first)
+    version = str(first.numbers("register")["version"])
+    summary["release"] = release_figures(story.promote(version))
+    again = story.again()
+    summary["second_run"] = time_figures(again)
+    summary["bad_candidate"] = {
+        "reasons": story.bad_candidate().numbers("gate")["reasons"],
+    }
+    good, bad = story.bad_release()
+    summary["next_candidate"] = time_figures(good)
+    summary["bad_release"] = release_figures(bad)
+    summary["seconds"] = round(time.monotonic() - say.begin, 1)
+    return summary
+
+
+def _end(stack: Stack, summary: Figures, *, stop: bool) -> None:
+    (STATE_DIR / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    sys.stdout.write(f"\n{table(summary)}\n\n")
+    sys.stdout.write(f"All of it in {STATE_DIR / 'summary.json'}; {summary['seconds']:.0f} s.\n")
+    if stop:
+        stop_all(STATE_DIR)
+        return
+    sys.stdout.write(
+        f"Airflow UI    {stack.airflow_url}  login admin  password {stack.password}\n"
+        f"MLflow UI     {stack.mlflow_url}\n"
+        "Everything still runs; `make stop` stops it, `make clean` removes it.\n"
+    )
+
+
+def _options() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="make demo DEMO_ARGS=...", description=__doc__)
+    made.add_argument(
+        "--approve-by-hand", action="store_true", help="wait for you to approve in Airflow's UI"
+    )
+    made.add_argument("--stop", action="store_true", help="stop everything at the end")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
