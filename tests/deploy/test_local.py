@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from support import web
 from support.serving import wait_until
 
 from slimline.contract import BadParameters, Package, Refused, TryLater, load_component
@@ -73,7 +74,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _serving(address: str) -> str:
-    return httpx.get(f"{address}/readyz").json()["package_digest"]
+    return web.get(f"{address}/readyz").json()["package_digest"]
 
 
 def test_the_first_deployment_answers_at_its_address(
@@ -89,7 +90,7 @@ def test_the_first_deployment_answers_at_its_address(
     assert address_of(state, "digits") == receipt["address"]
     info = load_model_info(first.path / "model")
     x, logits = load_golden(first.path, load_manifest(first.path), info)
-    answer = httpx.post(f"{receipt['address']}/invocations", json={"instances": x.tolist()})
+    answer = web.post(f"{receipt['address']}/invocations", json={"instances": x.tolist()})
     given = np.array([row["logits"] for row in answer.json()["predictions"]], np.float32)
     np.testing.assert_allclose(given, logits, atol=1e-4)
     assert receipt["golden"]["label"] == str(logits[0].argmax())
@@ -186,7 +187,7 @@ class _Load:
             self._ask(client.post)
 
     def _fleeting(self) -> None:
-        self._ask(functools.partial(httpx.post, timeout=30))
+        self._ask(functools.partial(web.post, timeout=30))
 
     def _ask(self, post: Any) -> None:
         body = _npy(np.zeros((1, 8, 8, 1), np.uint8))
@@ -316,7 +317,7 @@ def test_a_taken_port_is_told_and_leaves_no_process(
 def test_without_a_server_the_address_says_so(first: Package, state: Path, tmp_path: Path) -> None:
     address = _deploy(first, state, tmp_path)["address"]
     processes.stop(read_record(state / "digits").current.process)
-    answer = httpx.get(f"{address}/ping", timeout=30)
+    answer = web.get(f"{address}/ping", timeout=30)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.json() == {"error": "no server is behind this address"}

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
-import httpx
 import pytest
 from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
+from support import web
 from support.sagemaker import ServiceError, StandIn, running
 
 from slimline.contract import BadData, BadParameters, Package, TryLater
@@ -97,7 +97,7 @@ def _served(cloud: Cloud) -> str:
     container = cloud.standin.endpoints["digits"].container
     assert container is not None
     port = container.port_file.read_text()
-    digest: str = httpx.get(f"http://127.0.0.1:{port}/readyz").json()["package_digest"]
+    digest: str = web.get(f"http://127.0.0.1:{port}/readyz").json()["package_digest"]
     return digest
 
 
@@ -316,7 +316,7 @@ def moto(aws: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    httpx.post(f"{url}/moto-api/reset")
+    web.post(f"{url}/moto-api/reset")
     aws.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
     yield url
     server.stop()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 import pytest
+from support import web
 from support.packages import tiny_package
 from support.serving import launch, serving, wait_for_port, wait_until
 
@@ -93,12 +94,12 @@ def test_until_it_is_loaded_the_server_is_alive_and_not_ready(
     process = launch(large, trusted.keys, tmp_path / "server")
     try:
         url = f"http://127.0.0.1:{wait_for_port(process, tmp_path / 'server')}"
-        wait_until(lambda: httpx.get(f"{url}/livez").status_code == 200, process)
-        answer = httpx.get(f"{url}/ping")
+        wait_until(lambda: web.get(f"{url}/livez").status_code == 200, process)
+        answer = web.get(f"{url}/ping")
         assert answer.status_code == 503
         assert "being verified" in answer.json()["error"]
-        assert httpx.post(f"{url}/invocations", json=[]).headers["retry-after"] == "1"
-        wait_until(lambda: httpx.get(f"{url}/ping").status_code == 200, process)
+        assert web.post(f"{url}/invocations", json=[]).headers["retry-after"] == "1"
+        wait_until(lambda: web.get(f"{url}/ping").status_code == 200, process)
     finally:
         process.terminate()
         process.wait(60)
@@ -133,7 +134,7 @@ def test_sigterm_under_load_loses_no_request(
         wait_until(lambda: len(answered) > 100)
         server.process.terminate()
         wait_until(lambda: "draining" in server.text())
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        assert web.get(f"{server.url}/readyz").status_code == 503
         for client in clients:
             client.join()
         assert server.process.wait(30) == 0
@@ -156,17 +157,17 @@ def test_more_requests_than_the_queue_holds_are_told_to_come_again(
         headers = {"content-type": "application/x-npy"}
         url = f"{server.url}/invocations"
         first = threading.Thread(
-            target=lambda: answers.append(httpx.post(url, content=slowly(), headers=headers))
+            target=lambda: answers.append(web.post(url, content=slowly(), headers=headers))
         )
         first.start()
-        wait_until(lambda: "slimline_in_flight 2" in httpx.get(f"{server.url}/metrics").text)
-        second = httpx.post(url, content=_npy(images), headers=headers)
+        wait_until(lambda: "slimline_in_flight 2" in web.get(f"{server.url}/metrics").text)
+        second = web.post(url, content=_npy(images), headers=headers)
         release.set()
         first.join()
         assert second.status_code == 429
         assert second.headers["retry-after"] == "1"
         assert answers[0].status_code == 200
-        assert httpx.post(url, content=_npy(images), headers=headers).status_code == 200
+        assert web.post(url, content=_npy(images), headers=headers).status_code == 200
 
 
 def test_a_body_that_never_arrives_is_given_up(
@@ -177,7 +178,7 @@ def test_a_body_that_never_arrives_is_given_up(
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             connection.sendall(head)
             assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
-        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert web.get(f"{server.url}/readyz").status_code == 200
 
 
 def test_no_training_world_is_imported() -> None:

@@ -28,6 +28,8 @@ import botocore.session
 import httpx
 from botocore.validate import ParamValidator
 
+from support import web
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -59,7 +61,7 @@ class Container:
             return "dead"
         try:
             port = int(self.port_file.read_text())
-            healthy = httpx.get(f"http://127.0.0.1:{port}/ping", timeout=2).status_code == 200
+            healthy = web.get(f"http://127.0.0.1:{port}/ping", timeout=2).status_code == 200
         except (FileNotFoundError, httpx.TransportError):
             return "starting"
         return "healthy" if healthy else "starting"
@@ -197,7 +199,7 @@ class StandIn:
         port = int(container.port_file.read_text())
         kept = {"content-type": headers["content-type"]}  # SageMaker passes little else on
         url = f"http://127.0.0.1:{port}/invocations"
-        return httpx.post(url, content=body, headers=kept, timeout=60)
+        return web.post(url, content=body, headers=kept, timeout=60)
 
     def _step(self, name: str, found: Endpoint) -> None:
         if found.status == "Creating":

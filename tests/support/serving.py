@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from support import web
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -54,7 +56,7 @@ def serving(package: Path, keys: Path, directory: Path, **options: Any) -> Itera
     try:
         port = wait_for_port(process, directory)
         server = Server(process, port, directory / "log")
-        wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, process)
+        wait_until(lambda: web.get(f"{server.url}/readyz").status_code == 200, process)
         yield server
     finally:
         process.terminate()
