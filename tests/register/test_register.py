@@ -161,24 +161,24 @@ def test_a_server_that_is_down_means_try_later(inputs, name, tmp_path, monkeypat
 
 @pytest.mark.usefixtures("one_try")
 @pytest.mark.parametrize(
-    ("answer", "error", "words"),
+    ("answer", "told"),
     [
-        ((503, "TEMPORARILY_UNAVAILABLE"), TryLater, "does not answer"),
-        ((500, "INTERNAL_ERROR"), TryLater, "does not answer"),
-        ((401, "UNAUTHENTICATED"), BadParameters, "MLFLOW_TRACKING_TOKEN"),
-        ((403, "PERMISSION_DENIED"), BadParameters, "MLFLOW_TRACKING_TOKEN"),
-        ((400, "INVALID_PARAMETER_VALUE"), BadParameters, "told so"),
+        ((503, "TEMPORARILY_UNAVAILABLE"), (TryLater, "does not answer")),
+        ((500, "INTERNAL_ERROR"), (TryLater, "does not answer")),
+        ((401, "UNAUTHENTICATED"), (BadParameters, "MLFLOW_TRACKING_TOKEN")),
+        ((403, "PERMISSION_DENIED"), (BadParameters, "MLFLOW_TRACKING_TOKEN")),
+        ((400, "INVALID_PARAMETER_VALUE"), (BadParameters, "told so")),
     ],
 )
-def test_each_refusal_has_its_error(inputs, tmp_path, monkeypatch, answer, error, words):
-    status, code = answer
+def test_each_refusal_has_its_error(inputs, tmp_path, monkeypatch, answer, told):
+    (status, code), (error, words) = answer, told
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-secret")
     body = json.dumps({"error_code": code, "message": "told so"}).encode()
     with always_answers(status, body, "application/json") as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-        with pytest.raises(error, match=words) as told:
+        with pytest.raises(error, match=words) as raised:
             register(tmp_path, **inputs, name="model")
-    assert "planted-secret" not in str(told.value)
+    assert "planted-secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("alias", ["latest", "v1", "V12", "deployed", "previous", "", "a b"])

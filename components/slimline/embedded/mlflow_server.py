@@ -1,7 +1,7 @@
 """MLflow's tracking and registry server on SQLite, on loopback, for demos and tests.
 
 Webhooks may call loopback addresses over plain HTTP, so that a promotion can wake Airflow on the
-same machine. It asks nobody for a password.
+same machine; a new one is heard of within a second, not a minute. It asks nobody for a password.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def mlflow_launch(state_dir: Path, port: int) -> Launch:
         environment={
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_WEBHOOK_CACHE_TTL": "1",
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         },

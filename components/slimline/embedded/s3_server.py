@@ -225,7 +225,6 @@ def _write_swift_conf(root: Path) -> None:
         "[storage-policy:0]\nname = one\ndefault = yes\n"
     )
     _late("swift.common.utils").set_swift_dir(str(root / "etc"))
-    _late("swift.common.storage_policy").reload_storage_policies()
 
 
 def _write_ring(root: Path, name: str, port: int) -> None:
