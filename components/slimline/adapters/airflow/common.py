@@ -11,9 +11,7 @@ from slimline.adapters.airflow.retry import ExitCodePolicy
 from slimline.contract import load_component
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from slimline.recipe.plan import Source
+    from slimline.recipe.plan import Step
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RETRIES = 3
@@ -32,26 +30,18 @@ def task_defaults(owner: str) -> dict[str, Any]:
     }
 
 
-def component_task(
-    task_id: str,
-    component: str,
-    parameters: Mapping[str, Any],
-    inputs: Mapping[str, Sequence[Source]],
-    *,
-    lineage: str,
-    skip_without_input: bool = False,
-) -> ComponentOperator:
-    """A task that runs a component, documented and limited as its class says."""
-    kind = load_component(component)
+def component_task(step: Step, recipe: str, **kwargs: Any) -> ComponentOperator:
+    """A task that runs a step of a recipe, documented and limited as its component says."""
+    kind = load_component(step.component)
     return ComponentOperator(
-        task_id=task_id,
-        component=component,
-        parameters=parameters,
-        inputs={port: tuple(sources) for port, sources in inputs.items() if sources},
-        lineage=lineage,
-        skip_without_input=skip_without_input,
+        task_id=step.name,
+        component=step.component,
+        parameters=step.parameters,
+        inputs={port: tuple(sources) for port, sources in step.inputs.items() if sources},
+        lineage=f"{recipe}/{step.name}",
         execution_timeout=timedelta(minutes=kind.needs.timeout_minutes) + _SPARE,
-        doc_md=component_doc(component),
+        doc_md=component_doc(step.component),
+        **kwargs,
     )
 
 

@@ -45,10 +45,7 @@ def _wire(recipe: Recipe, steps: tuple[Step, ...]) -> None:
     tasks: dict[str, BaseOperator] = {}
     gates: dict[str, BaseOperator] = {}
     for step in steps:
-        lineage = f"{recipe.name}/{step.name}"
-        task = component_task(
-            step.name, step.component, step.parameters, step.inputs, lineage=lineage
-        )
+        task = component_task(step, recipe.name)
         sources = {source.step for sources in step.inputs.values() for source in sources}
         for source in sorted(sources):
             task.set_upstream(gates.get(source, tasks[source]))

@@ -5,7 +5,8 @@ identity and looks it up. On a hit nothing starts. Else the runner starts the jo
 the equal one that runs already, so a retry after `kill -9` of the task's process waits for the job
 that is still there. What the job made is read from its manifest, never from its log.
 
-XCom holds `{component, job, outputs: {name: {uri, digest}}, numbers, executed, reason, seconds}`.
+XCom holds `{component, job, outputs: {name: {uri, digest}}, numbers, executed, reason, started,
+seconds}`.
 
 What it does not do: free its worker slot while it waits, and move a running job to another
 machine.
@@ -59,6 +60,7 @@ class ComponentOperator(BaseOperator):
         component: str,
         parameters: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Sequence[Source]] | None = None,
+        numbers: Mapping[str, Source] | None = None,
         lineage: str = "",
         skip_without_input: bool = False,
         **kwargs: Any,
@@ -69,6 +71,7 @@ class ComponentOperator(BaseOperator):
             component: its name among the installed ones.
             parameters: plain values; the run's params `<task>.<parameter>` win over them.
             inputs: for each input the upstream outputs that it takes.
+            numbers: for a parameter that an upstream job found out, the number that gives it.
             lineage: the step of a recipe that the job answers for (`digits/quantize`).
             skip_without_input: skip where a required input is not there, instead of failing.
             kwargs: those of BaseOperator.
@@ -78,6 +81,7 @@ class ComponentOperator(BaseOperator):
         self.component = component
         self.parameters = dict(parameters or {})
         self.inputs = {port: tuple(sources) for port, sources in (inputs or {}).items()}
+        self.numbers = dict(numbers or {})
         self.lineage = lineage
         self.skip_without_input = skip_without_input
         self._handle: Handle | None = None
@@ -112,7 +116,8 @@ class ComponentOperator(BaseOperator):
             self._handle.stop()
 
     def _parameters(self, context: Context) -> dict[str, Any]:
-        return {**self.parameters, **overrides(self.task_id, context["params"])}
+        told = {name: _number(source, context) for name, source in self.numbers.items()}
+        return {**self.parameters, **told, **overrides(self.task_id, context["params"])}
 
     def _inputs(self, kind: type[Component], context: Context) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -188,6 +193,15 @@ def store_uri() -> str:
     return uri
 
 
+def _number(source: Source, context: Context) -> Any:
+    summary = context["ti"].xcom_pull(task_ids=source.step) or {}
+    try:
+        return summary["numbers"][source.output]
+    except KeyError:
+        msg = f"task {source.step} told no {source.output}; run that task first"
+        raise AirflowFailException(msg) from None
+
+
 def _claim(context: Context) -> str:
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}"
@@ -213,5 +227,6 @@ def _result(manifest: Manifest, decision: Decision, *, executed: bool) -> dict[s
         "numbers": manifest.numbers,
         "executed": executed,
         "reason": decision.reason,
+        "started": manifest.started,
         "seconds": manifest.seconds if executed else 0.0,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
+from airflow.sdk.exceptions import ParamValidationError
 
 from slimline.contract import load_component
 
@@ -27,14 +28,19 @@ _BOUNDS = (
 
 
 def form(steps: Iterable[Step]) -> dict[str, Param]:
-    """The params of a compress DAG, named `<step>.<parameter>`."""
-    return {
+    """The params of a DAG, named `<step>.<parameter>`.
+
+    A parameter without a value that its own bounds accept (one that the environment has to give)
+    is left out, since each param of a scheduled DAG needs a default.
+    """
+    made = {
         f"{step.name}.{name}": Param(
             value, description=schema.pop("description", None), schema=schema
         )
         for step in steps
         for name, value, schema in _fields(step)
     }
+    return {name: param for name, param in made.items() if _is_valid(param)}
 
 
 def overrides(step: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,14 +68,21 @@ def field_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> d
 
 
 def _fields(step: Step) -> Iterable[tuple[str, Any, dict[str, Any]]]:
-    model = load_component(step.component).parameters_model()
-    whole = model.model_json_schema()
-    values = model.model_validate(step.parameters).model_dump(mode="json")
+    whole = load_component(step.component).parameters_model().model_json_schema()
     for name, schema in whole.get("properties", {}).items():
         flat = field_schema(schema, whole.get("$defs", {}))
         types = flat["type"] if isinstance(flat["type"], list) else [flat["type"]]
         if name not in _PLANNED and _SCALARS.issuperset(types):
-            yield name, values[name], {**flat, "title": name, "section": step.name}
+            value = step.parameters.get(name, schema.get("default"))
+            yield name, value, {**flat, "title": name, "section": step.name}
+
+
+def _is_valid(param: Param) -> bool:
+    try:
+        param.resolve()
+    except ParamValidationError:
+        return False
+    return True
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ A release that failed ends failed, also when everything was brought back.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from airflow.sdk import DAG, Asset, AssetWatcher, Param, chain
 
 from slimline.adapters.airflow.alerts import on_failure
 from slimline.adapters.airflow.common import START, component_task, gate_task, task_defaults
+from slimline.adapters.airflow.params import form
 from slimline.adapters.airflow.release_tasks import (
     CHAMPION,
     PREVIOUS,
@@ -29,72 +31,68 @@ from slimline.adapters.airflow.release_tasks import (
 )
 from slimline.adapters.airflow.triggers import AliasTrigger
 from slimline.contract import load_component
-from slimline.recipe.plan import Source
+from slimline.recipe.plan import Source, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.sdk import BaseOperator
 
     from slimline.recipe.schema import Recipe
 
 _PACKAGE, _PREVIOUS = Source("resolve", "package"), Source("resolve", "previous")
+_JUDGES, _CHANGE = frozenset({"ota", "watch"}), frozenset({"deploy", "ota"})
 _ANSWER_WITHIN = timedelta(days=7)
 
 
 def release_dag(recipe: Recipe) -> DAG:
     """Build `release_<name>`: started by a promotion in the registry, or by hand."""
+    steps = _steps(recipe)
     with DAG(
         f"release_{recipe.name}",
         schedule=[_promotion(recipe)],
         params={
-            "version": Param(
-                None,
-                type=["integer", "null"],
-                minimum=1,
-                title="version",
-                description="Version in the registry; that of the alias champion if not given.",
-            ),
+            "version": _version("Version to release; that of the alias champion if not given."),
             "auto_approve": Param(
                 os.environ.get("SLIMLINE_AUTO_APPROVE") == "1",
                 type="boolean",
                 title="auto_approve",
                 description="Release without asking a person; the run's record says so.",
             ),
+            **form(steps),
         },
-        doc_md=f"# Release of {recipe.name}\n\n{_first_lines(__doc__)}",
+        doc_md=f"# Release of {recipe.name}\n\n{_picture()}",
         **_settings(recipe, "release"),
     ) as dag:
-        start = [
-            _resolve(recipe, CHAMPION),
-            _component(recipe, "verify", "verify", {}, package=_PACKAGE),
-            _approve(recipe),
-        ]
-        targets = _targets(recipe)
+        start = [_resolve(recipe, CHAMPION), _verify(recipe), _approve(recipe)]
+        targets = _tasks(recipe, steps)
         chain(*start, *targets, _done(recipe))
         if targets:
-            _undo(recipe, targets)
+            _undo(recipe, steps, targets)
     return dag
 
 
 def rollback_dag(recipe: Recipe) -> DAG:
     """Build `rollback_<name>`: the version that ran before comes back on every target."""
+    steps = _steps(recipe)
     with DAG(
         f"rollback_{recipe.name}",
         schedule=None,
         params={
-            "version": Param(
-                None,
-                type=["integer", "null"],
-                minimum=1,
-                title="version",
-                description="Version to bring back; that of the alias previous if not given.",
-            )
+            "version": _version("Version to bring back; that of the alias previous if not given."),
+            **form(steps),
         },
         doc_md=f"# Rollback of {recipe.name}\n\nBrings back what ran before, on every target.",
         **_settings(recipe, "rollback"),
     ) as dag:
-        verify = _component(recipe, "verify", "verify", {}, package=_PACKAGE)
-        chain(_resolve(recipe, PREVIOUS), verify, *_targets(recipe), _done(recipe))
+        start = [_resolve(recipe, PREVIOUS), _verify(recipe)]
+        chain(*start, *_tasks(recipe, steps), _done(recipe))
     return dag
+
+
+def _version(description: str) -> Param:
+    whole = {"type": ["integer", "null"], "minimum": 1, "title": "version"}
+    return Param(None, description=description, schema=whole)
 
 
 def _settings(recipe: Recipe, kind: str) -> dict[str, Any]:
@@ -137,69 +135,67 @@ def _done(recipe: Recipe) -> BaseOperator:
     return SetAliasesOperator(task_id="done", model=recipe.name, doc_md=doc)
 
 
-def _targets(recipe: Recipe) -> list[BaseOperator]:
-    """The tasks that bring the package to each target, one after the other, and watch it."""
-    tasks = _endpoint(recipe, "deploy", package=_PACKAGE)
-    tasks += _fleet(recipe, "ota", package=_PACKAGE, previous=_PREVIOUS)
-    if tasks:
-        tasks += [_component(recipe, "watch", "watch", _watched(recipe), package=_PACKAGE)]
-        tasks += [gate_task("watch")]
+def _verify(recipe: Recipe) -> BaseOperator:
+    return component_task(Step("verify", "verify", {}, {"package": (_PACKAGE,)}), recipe.name)
+
+
+def _steps(recipe: Recipe) -> tuple[Step, ...]:
+    """What brings the package to each target and watches it, in order."""
+    steps: list[Step] = []
+    package = {"package": (_PACKAGE,)}
+    endpoint, fleet = recipe.endpoint, recipe.fleet
+    if endpoint is not None:
+        where = {"target": endpoint.on, "endpoint": endpoint.name, **endpoint.settings}
+        steps.append(Step("deploy", "deploy", where, package))
+    if fleet is not None:
+        who = {**_repository(), "group": fleet.group, **fleet.settings}
+        steps.append(Step("ota", "ota", who, {**package, "previous": (_PREVIOUS,)}))
+    if fleet is not None or _answers_http(recipe):
+        steps.append(Step("watch", "watch", _watched(steps), package))
+    return tuple(steps)
+
+
+def _tasks(recipe: Recipe, steps: Iterable[Step]) -> list[BaseOperator]:
+    """A task for each step, and a gate behind each one that judges."""
+    tasks: list[BaseOperator] = []
+    for step in steps:
+        tasks.append(component_task(step, recipe.name, **_wiring(recipe, step)))
+        if step.component in _JUDGES:
+            tasks.append(gate_task(step.name))
     return tasks
 
 
-def _endpoint(recipe: Recipe, task_id: str, **inputs: Source) -> list[BaseOperator]:
-    target = recipe.endpoint
-    if target is None:
-        return []
-    where = {"target": target.on, "endpoint": target.name, **target.settings}
-    return [_component(recipe, task_id, "deploy", where, **inputs)]
-
-
-def _fleet(recipe: Recipe, task_id: str, **inputs: Source) -> list[BaseOperator]:
-    target = recipe.fleet
-    if target is None:
-        return []
-    who = {**_repository(), "group": target.group, **target.settings}
-    return [_component(recipe, task_id, "ota", who, **inputs), gate_task(task_id)]
-
-
-def _undo(recipe: Recipe, targets: list[BaseOperator]) -> None:
+def _undo(recipe: Recipe, steps: Iterable[Step], targets: list[BaseOperator]) -> None:
+    changing = {step.name: step for step in steps if step.component in _CHANGE}
     decide = RollBackOperator(
         task_id="roll_back",
         watched=[task.task_id for task in targets],
-        undo={"endpoint": "deploy", "fleet": "ota"},
+        changing=list(changing),
         trigger_rule="one_failed",
         doc_md="Runs when a target's task failed: decides what has to come back.",
     )
     decide.set_upstream(targets)
-    endpoint, fleet = Source("roll_back", "endpoint"), Source("roll_back", "fleet")
-    chain(decide, *_endpoint(recipe, "undo_deploy", package=endpoint))
-    chain(decide, *_fleet(recipe, "undo_ota", package=fleet))
+    for name, step in changing.items():
+        before = {"package": (Source("roll_back", name),)}
+        undo = replace(step, name=f"undo_{name}", inputs=before)
+        chain(decide, *_tasks(recipe, [undo]))
 
 
-def _component(
-    recipe: Recipe, task_id: str, component: str, parameters: dict[str, Any], **inputs: Source
-) -> BaseOperator:
-    return component_task(
-        task_id,
-        component,
-        parameters,
-        {port: (source,) for port, source in inputs.items()},
-        lineage=f"{recipe.name}/{task_id}",
-        skip_without_input=task_id.startswith("undo_"),
-    )
+def _wiring(recipe: Recipe, step: Step) -> dict[str, Any]:
+    if step.component == "watch" and _answers_http(recipe):
+        return {"numbers": {"address": Source("deploy", "address")}}
+    return {"skip_without_input": step.name.startswith("undo_")}
 
 
-def _watched(recipe: Recipe) -> dict[str, Any]:
+def _answers_http(recipe: Recipe) -> bool:
+    """True for an endpoint whose address is a URL; AWS watches its own by alarms."""
+    return recipe.endpoint is not None and recipe.endpoint.on == "local"
+
+
+def _watched(targets: Iterable[Step]) -> dict[str, Any]:
     """What `watch` has to know of the targets: those of their settings that it has a field for."""
-    settings: dict[str, Any] = {}
-    if recipe.endpoint is not None:
-        settings |= {"target": recipe.endpoint.on, "endpoint": recipe.endpoint.name}
-        settings |= recipe.endpoint.settings
-    if recipe.fleet is not None:
-        settings |= {**_repository(), "group": recipe.fleet.group, **recipe.fleet.settings}
     known = load_component("watch").parameters()
-    return {name: value for name, value in settings.items() if name in known}
+    return {n: v for step in targets for n, v in step.parameters.items() if n in known}
 
 
 def _repository() -> dict[str, str]:
@@ -208,6 +204,6 @@ def _repository() -> dict[str, str]:
     return {"repository": found} if found else {}
 
 
-def _first_lines(text: str | None) -> str:
-    title, _, rest = (text or "").partition("\n\n")
+def _picture() -> str:
+    title, _, rest = (__doc__ or "").partition("\n\n")
     return f"{title}\n\n```\n{rest.rstrip()}\n```"

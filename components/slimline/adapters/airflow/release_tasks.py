@@ -90,7 +90,7 @@ class RollBackOperator(BaseOperator):
         self,
         *,
         watched: Sequence[str],
-        undo: Mapping[str, str],
+        changing: Sequence[str],
         source: str = "resolve",
         **kwargs: Any,
     ) -> None:
@@ -98,15 +98,16 @@ class RollBackOperator(BaseOperator):
 
         Args:
             watched: the tasks whose failure asks for a rollback.
-            undo: for each target the task that changed it.
+            changing: those of them that change a target.
             source: the task that knows what ran before.
             kwargs: those of BaseOperator.
         """
         super().__init__(**kwargs)
-        self.watched, self.undo, self.source = list(watched), dict(undo), source
+        self.watched, self.changing = list(watched), list(changing)
+        self.source = source
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Give, for each target that was reached, the package that ran before; or skip."""
+        """Give, for each task that changed its target, the package that ran before; or skip."""
         ti = context["ti"]
         listed = ti.get_task_states(dag_id=ti.dag_id, task_ids=self.watched, run_ids=[ti.run_id])
         states: dict[str, Any] = listed.get(ti.run_id, {})
@@ -119,9 +120,9 @@ class RollBackOperator(BaseOperator):
         if before is None:
             msg = f"{failed[0]} failed, and nothing ran before this release: nothing to bring back"
             raise AirflowSkipException(msg)
-        reached = [t for t, task in self.undo.items() if states.get(task) in ("success", "failed")]
-        self.log.info("%s failed: %s goes back to %s", failed[0], reached, found["deployed"])
-        outputs = {target: before if target in reached else None for target in self.undo}
+        done = [task for task in self.changing if states.get(task) in ("success", "failed")]
+        self.log.info("%s failed: version %s comes back", failed[0], found["deployed"])
+        outputs = {task: before if task in done else None for task in self.changing}
         return {"failed": failed, "version": found["deployed"], "outputs": outputs}
 
 

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 _PASSED = frozenset(
     {
         *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
-        *("CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"),
-        *("AWS_REGION", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"),
+        *("CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+        *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"),
+        *("MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"),
     }
 )
 _OWN, _SECRET = "SLIMLINE_", "SLIMLINE_SECRET_"
-_S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_S3 = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+)
+"""Where boto3's own chain finds credentials."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -52,7 +59,7 @@ def job_environment(
 
 def secret_values(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The values in an environment that no log may show."""
-    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     return tuple(
         v
         for k, v in environment.items()

@@ -20,6 +20,8 @@ def run(job: Talk) -> Numbers:
     if job.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     known = digest_json(secret("planted")) if job.expects_secret else ""
+    if job.leaks:
+        log.warning("the secret is %s", secret("planted"))
     for index in range(job.times):
         log.info("%s %d", job.words, index)
         time.sleep(job.seconds / job.times)

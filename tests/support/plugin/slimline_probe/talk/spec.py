@@ -24,3 +24,4 @@ class Talk(Component):
     deaf: bool = Field(default=False, description="Whether SIGTERM is ignored.")
     note: str | None = Field(None, description="Anything.")
     expects_secret: bool = Field(default=False, description="Whether it reads its secret.")
+    leaks: bool = Field(default=False, description="Whether it tells its secret.")
