@@ -116,6 +116,15 @@ def test_a_package_that_is_too_slow_for_the_device_is_rolled_back(fleet):
     assert agent.state.active is None
 
 
+def test_memory_is_measured_in_the_child_and_held_against_the_budget(fleet):
+    package = fleet.package(1, payload_bytes=40 * CHUNK_BYTES)
+    _parent_is_larger = b"x" * (200 * CHUNK_BYTES)
+    taken = check_in_child(package, Budget())["memory_mb"]
+    assert 40 < taken < 400
+    with pytest.raises(Refused, match="20 MB are allowed"):
+        check_in_child(package, Budget(max_memory_mb=20))
+
+
 def test_a_campaign_that_takes_a_package_back_brings_the_other_slot_back(fleet):
     agent = fleet.agent()
     first = fleet.tell(fleet.package(1))

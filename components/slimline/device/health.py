@@ -92,7 +92,10 @@ def _latency_ms(package: Path) -> float:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 10**6
+    """Peak resident memory; from /proc, since `ru_maxrss` also counts the parent before exec."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 10**6
 
 
 def _main() -> None:
