@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from support import airflow_home, probe
 
@@ -12,8 +10,7 @@ def airflow_db():
     from airflow.utils.db import initdb  # noqa: PLC0415 - only after its home is set
 
     initdb()
-    yield
-    shutil.rmtree(airflow_home.HOME, ignore_errors=True)
+    return airflow_home.HOME
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +18,7 @@ def prepare() -> None:
     if "airflow" in sys.modules:
         msg = "airflow was imported before support.airflow_home: it would use the home of the user"
         raise RuntimeError(msg)
+    atexit.register(shutil.rmtree, HOME, ignore_errors=True)
     DAGS.mkdir(exist_ok=True)
     os.environ |= {
         "AIRFLOW_HOME": str(HOME),
