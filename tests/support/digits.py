@@ -113,10 +113,15 @@ def _train(x: np.ndarray, y: np.ndarray):
     module = small_cnn(WIDTHS)
     inputs, classes = torch.from_numpy(PREPROCESSING.apply(x)), torch.from_numpy(y)
     optimiser = torch.optim.AdamW(module.parameters(), 5e-3)
-    for _ in range(5):
-        for rows in torch.randperm(len(x)).split(50):
+    epochs, batch = 10, 50
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 5e-3, total_steps=epochs * len(x) // batch
+    )
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(batch):
             optimiser.zero_grad()
             cross_entropy(module(inputs[rows]), classes[rows]).backward()
             optimiser.step()
+            schedule.step()
     torch.set_num_threads(threads)
     return module.eval()
