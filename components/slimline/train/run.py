@@ -93,8 +93,10 @@ def _continued(job: Train, module: nn.Module, info: ModelInfo) -> tuple[nn.Modul
         module = build(before.factory or job.factory, before.edits)
     own, given = module.state_dict(), initial.state_dict()
     taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if not any(k in dict(module.named_parameters()) for k in taken):
-        msg = f"initial model {before.name}: no weight fits factory {job.factory.call}"
+    if not any(v.ndim > 1 for v in taken.values()):  # a bias alone has learned nothing
+        msg = (
+            f"initial model {before.name}: no weight fits factory {job.factory.call}; give its own"
+        )
         raise BadParameters(msg)
     fresh = sorted(own.keys() - taken.keys())
     log.info("train: %d tensors of %s, fresh: %s", len(taken), before.name, fresh or "none")
