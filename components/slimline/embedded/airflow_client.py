@@ -87,7 +87,7 @@ class AirflowClient:
             return ""
         content = _checked(answer)["content"]
         events = content if isinstance(content, list) else [content]
-        return "\n".join(e if isinstance(e, str) else str(e.get("event", "")) for e in events)
+        return "\n".join(e if isinstance(e, str) else _told(e) for e in events)
 
     def xcom(self, dag: str, run: str, task: str, key: str = "return_value") -> Any:
         """What a task returned; None when it returned nothing."""
@@ -142,6 +142,13 @@ class AirflowClient:
     def _log_in(self) -> None:
         token = _checked(self._http.post("/auth/token", json=self._login))["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
+
+
+def _told(event: Json) -> str:
+    """An event of a task's log, with the errors that belong to it."""
+    errors = event.get("error_detail") or ()
+    details = [f"{error.get('exc_type')}: {error.get('exc_value')}" for error in errors]
+    return "\n".join([str(event.get("event", "")), *details])
 
 
 def _run(dag: str, run: str) -> str:

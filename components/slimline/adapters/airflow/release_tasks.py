@@ -173,7 +173,7 @@ def approval_body(found: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
     """What a person reads before they answer, as Markdown."""
     passed = "passed" if verdict.get("passed") is True else "did NOT pass"
     lines = [
-        f"**{found['model']} version {found['version']}** {passed} the gate on {verdict['time']}.",
+        f"**{found['model']} version {found['version']}** {passed} the gate.",
         f"Version {found['deployed'] or 'none'} runs now.",
         f"Package `{found['outputs']['package']['uri']}`",
         "",
