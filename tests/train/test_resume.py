@@ -84,6 +84,7 @@ def test_sigterm_exits_143_after_saving_the_step_it_reached(values, undisturbed,
     assert status == 143, log
     reached = kept_epochs(log)[-1]
     assert reached == told_epochs(log)[-1]
+    assert len(list((tmp_path / "store" / "artifacts").glob("*.json"))) == 1, "older saves stayed"
     manifest, again = finished(values, tmp_path)
     assert re.search(rf"resumes at epoch {reached + 1}, step \d+", again)
     assert told_epochs(again)[0] == reached + 1

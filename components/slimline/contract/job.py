@@ -67,16 +67,18 @@ class Checkpoint:
     job: str
 
     def save(self) -> None:
-        """Keep the directory's files as they are now."""
+        """Keep the directory's files as they are now, in place of the last save."""
+        before = self._last()
         kept = save_artifact(self.store, Artifact.at(self.path))
-        self.store.put(f"jobs/{self.job}/checkpoint", kept.digest.encode())
+        self.store.put(self._pointer, kept.digest.encode())
+        if before != kept.digest:
+            self._remove(before)
 
     def restore(self) -> bool:
         """Fill the directory from the last save; False when there is none."""
-        pointer = f"jobs/{self.job}/checkpoint"
-        if self.store.stat(pointer) is None:
+        digest = self._last()
+        if not digest:
             return False
-        digest = self.store.get(pointer).decode()
         uri = f"{self.store.uri}/artifacts/{digest}"
         try:
             fetch_artifact(Artifact(uri=uri, digest=digest), self.path)
@@ -89,12 +91,29 @@ class Checkpoint:
 
     def discard(self) -> None:
         """Forget the last save; the job is done."""
-        pointer = f"jobs/{self.job}/checkpoint"
-        if self.store.stat(pointer) is None:
+        digest = self._last()
+        self.store.delete(self._pointer)
+        self._remove(digest)
+
+    @property
+    def _pointer(self) -> str:
+        return f"jobs/{self.job}/checkpoint"
+
+    def _last(self) -> str:
+        """Digest of the last save, "" when there is none."""
+        if self.store.stat(self._pointer) is None:
+            return ""
+        return self.store.get(self._pointer).decode()
+
+    def _remove(self, digest: str) -> None:
+        if not digest or self.store.stat(f"artifacts/{digest}.json") is None:
             return
-        digest = self.store.get(pointer).decode()
-        self.store.delete(pointer)
-        for entry in artifact_files(self.store, digest):
+        try:
+            files = artifact_files(self.store, digest)
+        except BadData as error:
+            log.warning("an old checkpoint is left to the janitor: %s", error)
+            return
+        for entry in files:
             self.store.delete(f"artifacts/{digest}/{entry.path}")
         self.store.delete(f"artifacts/{digest}.json")
 
