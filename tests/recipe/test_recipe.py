@@ -7,6 +7,7 @@ import yaml
 from slimline.contract import BadParameters
 from slimline.recipe.load import load_recipe
 from slimline.recipe.plan import Source, plan
+from slimline.recipe.release import release_plan
 from slimline.recipe.schema import json_schema
 
 RECIPES = sorted((Path(__file__).parents[2] / "dags" / "recipes").glob("*.yaml"))
@@ -133,3 +134,24 @@ def test_yaml_that_grows_without_end_is_refused(recipe):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(BadParameters, match="No such file"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_a_release_goes_to_the_endpoint_then_to_the_fleet_and_is_watched(recipe):
+    steps = {s.name: s.parameters for s in release_plan(load_recipe(recipe(GOOD)))}
+    assert list(steps) == ["deploy", "ota", "watch"]
+    assert steps["deploy"] == {"target": "local", "endpoint": "tiny"}
+    assert steps["ota"]["group"] == steps["watch"]["group"] == "lab"
+
+
+def test_a_fleets_budget_is_what_its_devices_are_held_to(recipe):
+    slow = GOOD.replace("budget: {max_bytes: 500}", "budget: {max_latency_ms: 9}")
+    ota = {s.name: s.parameters for s in release_plan(load_recipe(recipe(slow)))}["ota"]
+    assert ota["max_latency_ms"] == 9
+
+
+def test_a_mistake_in_a_targets_settings_is_told_by_its_line(recipe):
+    file = recipe(GOOD.replace("group: lab,", "group: lab, settings: {canaries: -1},"))
+    with pytest.raises(BadParameters, match=r"settings\.canaries: .*greater than or equal to 0"):
+        load_recipe(file)
+    with pytest.raises(BadParameters, match=r"tiny\.yaml:14: watch\.seconds"):
+        load_recipe(recipe(GOOD + "watch: {seconds: -1}\n"))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from slimline.contract import BadParameters
 from slimline.recipe.plan import PlanError, plan
+from slimline.recipe.release import release_plan
 from slimline.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def load_recipe(path: Path | str) -> Recipe:
         place = ".".join(str(part) for part in error.section)
         msg = f"{file}:{_line(lines, error.section)}: {place}: {error}"
         raise BadParameters(msg) from error
-    for step in steps:
+    for step in (*steps, *release_plan(recipe)):
         try:
             step.check()
         except ValidationError as error:

@@ -56,7 +56,7 @@ class EndpointTarget(_Section):
 
     kind: Literal["endpoint"]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The endpoint's name.")
-    on: Literal["local", "sagemaker"] = Field("local", description="Where it runs.")
+    platform: Literal["local", "sagemaker"] = Field("local", description="Where it runs.")
     settings: dict[str, Any] = Field(default_factory=dict, description="As `slimline show deploy`.")
     budget: Budget = Budget()
 
@@ -120,6 +120,9 @@ class Recipe(_Section):
         None, description="Where packages go: s3://bucket/prefix; else SLIMLINE_RELEASES says."
     )
     targets: tuple[Target, ...] = Field((), description="Where a promoted release goes.")
+    watch: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of watch: how a release is looked after."
+    )
 
     @property
     def budget(self) -> Budget:
@@ -148,7 +151,13 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     properties = schema["properties"]
-    sections = {"data": "check_data", "train": "train", "export": "export", "package": "package"}
+    sections = {
+        "data": "check_data",
+        "train": "train",
+        "export": "export",
+        "package": "package",
+        "watch": "watch",
+    }
     for section, component in {**sections, "validate": "validate"}.items():
         properties[section] = _parameters_schema(component, definitions)
     definitions["Pass"] = {

@@ -30,8 +30,8 @@ from slimline.adapters.airflow.release_tasks import (
     SetAliasesOperator,
 )
 from slimline.adapters.airflow.triggers import AliasTrigger
-from slimline.contract import load_component
 from slimline.recipe.plan import Source, Step
+from slimline.recipe.release import PACKAGE, answers_http, release_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,14 +40,13 @@ if TYPE_CHECKING:
 
     from slimline.recipe.schema import Recipe
 
-_PACKAGE, _PREVIOUS = Source("resolve", "package"), Source("resolve", "previous")
 _JUDGES, _CHANGE = frozenset({"ota", "watch"}), frozenset({"deploy", "ota"})
 _ANSWER_WITHIN = timedelta(days=7)
 
 
 def release_dag(recipe: Recipe) -> DAG:
     """Build `release_<name>`: started by a promotion in the registry, or by hand."""
-    steps = _steps(recipe)
+    steps = release_plan(recipe)
     with DAG(
         f"release_{recipe.name}",
         schedule=[_promotion(recipe)],
@@ -74,7 +73,7 @@ def release_dag(recipe: Recipe) -> DAG:
 
 def rollback_dag(recipe: Recipe) -> DAG:
     """Build `rollback_<name>`: the version that ran before comes back on every target."""
-    steps = _steps(recipe)
+    steps = release_plan(recipe)
     with DAG(
         f"rollback_{recipe.name}",
         schedule=None,
@@ -136,23 +135,7 @@ def _done(recipe: Recipe) -> BaseOperator:
 
 
 def _verify(recipe: Recipe) -> BaseOperator:
-    return component_task(Step("verify", "verify", {}, {"package": (_PACKAGE,)}), recipe.name)
-
-
-def _steps(recipe: Recipe) -> tuple[Step, ...]:
-    """What brings the package to each target and watches it, in order."""
-    steps: list[Step] = []
-    package = {"package": (_PACKAGE,)}
-    endpoint, fleet = recipe.endpoint, recipe.fleet
-    if endpoint is not None:
-        where = {"target": endpoint.on, "endpoint": endpoint.name, **endpoint.settings}
-        steps.append(Step("deploy", "deploy", where, package))
-    if fleet is not None:
-        who = {**_repository(), "group": fleet.group, **fleet.settings}
-        steps.append(Step("ota", "ota", who, {**package, "previous": (_PREVIOUS,)}))
-    if fleet is not None or _answers_http(recipe):
-        steps.append(Step("watch", "watch", _watched(steps), package))
-    return tuple(steps)
+    return component_task(Step("verify", "verify", {}, {"package": (PACKAGE,)}), recipe.name)
 
 
 def _tasks(recipe: Recipe, steps: Iterable[Step]) -> list[BaseOperator]:
@@ -182,26 +165,9 @@ def _undo(recipe: Recipe, steps: Iterable[Step], targets: list[BaseOperator]) ->
 
 
 def _wiring(recipe: Recipe, step: Step) -> dict[str, Any]:
-    if step.component == "watch" and _answers_http(recipe):
+    if step.component == "watch" and answers_http(recipe):
         return {"numbers": {"address": Source("deploy", "address")}}
     return {"skip_without_input": step.name.startswith("undo_")}
-
-
-def _answers_http(recipe: Recipe) -> bool:
-    """True for an endpoint whose address is a URL; AWS watches its own by alarms."""
-    return recipe.endpoint is not None and recipe.endpoint.on == "local"
-
-
-def _watched(targets: Iterable[Step]) -> dict[str, Any]:
-    """What `watch` has to know of the targets: those of their settings that it has a field for."""
-    known = load_component("watch").parameters()
-    return {n: v for step in targets for n, v in step.parameters.items() if n in known}
-
-
-def _repository() -> dict[str, str]:
-    """The fleet's repository, where the recipe does not say it: `SLIMLINE_FLEET`."""
-    found = os.environ.get("SLIMLINE_FLEET")
-    return {"repository": found} if found else {}
 
 
 def _picture() -> str:
