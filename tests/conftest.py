@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from support.mlflow import mlflow_server as run_mlflow
 from support.s3 import s3_server
+from support.tracking_server import mlflow_server as run_mlflow
 
 # As `slimline.models` does it, but before any test file imports torch: see there.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

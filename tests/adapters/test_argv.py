@@ -44,7 +44,7 @@ def test_an_output_option_copies_the_output_to_a_directory(number, tmp_path):
 def test_an_output_is_not_copied_over_files_that_are_there(number, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
-    with pytest.raises(BadParameters, match="--doubled: .* is not empty"):
+    with pytest.raises(BadParameters, match=r"--doubled: .* is not empty"):
         run("--number", number, "--store", str(tmp_path / "s"), "--doubled", str(tmp_path / "full"))
 
 

@@ -191,7 +191,7 @@ def _running(rooms) -> JobDirectory:
     while time.monotonic() < deadline:
         for path in (rooms / "work").glob("*"):
             found = JobDirectory(path)
-            if found.alive and '"hello 0"' in found.log.read_text():
+            if found.alive and found.log.exists() and '"hello 0"' in found.log.read_text():
                 return found
         time.sleep(0.05)
     return pytest.fail("no job was started")

@@ -21,7 +21,7 @@ from slimline.adapters.runners.environment import job_environment, secret_values
 from slimline.adapters.runners.process import LOST, ProcessRunner
 from slimline.contract import Component, LocalStore, TryLater, load_component
 from slimline.contract.cache import read_manifest
-from slimline.contract.job import identify
+from slimline.contract.job import environment_digest, identify
 
 if TYPE_CHECKING:
     from slimline.adapters.runners.process import ProcessHandle
@@ -212,7 +212,10 @@ def test_a_process_that_took_over_the_number_is_not_mistaken_for_the_job(bench: 
     assert not handle.directory.alive
 
 
-def test_a_declared_secret_reaches_the_job_and_no_other_place(bench: Bench) -> None:
+def test_a_declared_secret_reaches_the_job_and_no_other_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     launch = bench.launch(expects_secret=True, seconds=3, secrets=True)
     handle = bench.runner.start(launch)
     bench.wait_for("hello 0", handle)
@@ -275,6 +278,7 @@ def test_an_image_may_have_a_python_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe.install(monkeypatch)
+    environment_digest.cache_clear()
     runner = ProcessRunner(tmp_path)
     here = runner.image_digest("base")
     twin = tmp_path / "python"
