@@ -15,7 +15,7 @@ demo: $(READY) ## Run the main job on this machine: data to signed model on an e
 	@$(BIN)/python -m slimline.embedded.demo $(DEMO_ARGS)
 
 test: $(READY) ## Run all tests.
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TEST_ARGS)
 
 check: $(READY) ## Lint, check the format and the types.
 	$(BIN)/ruff check .
