@@ -91,12 +91,13 @@ def _artifact(port: PortInfo) -> Fields:
 
 def _parameters(component: type[Component]) -> Fields:
     told: Fields = {}
+    fields = component.parameters()
     for name, schema in parameter_schemas(component).items():
         told[name] = {
             "parameterType": _TYPES.get(str(schema.get("type")), "STRUCT"),
             "description": schema.get("description", ""),
         }
-        if "default" in schema:
+        if not fields[name].is_required():
             told[name]["isOptional"] = True
         if schema.get("default") is not None:
             told[name]["defaultValue"] = schema["default"]
