@@ -63,6 +63,9 @@ def airflow_launch(
         "API__BASE_URL": url,
         "API__WORKERS": "1",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # A task whose worker was killed is tried again half a minute later, not five.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",

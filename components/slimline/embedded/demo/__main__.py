@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimline.contract import SlimlineError
+from slimline.contract import BadParameters, SlimlineError
 from slimline.embedded.demo.stack import start_stack
 from slimline.embedded.demo.story import Story
 from slimline.embedded.demo.summary import (
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 STATE_DIR = Path("build/demo")
 DAGS = Path("dags")
+_OURS = "made-by-demo"
+"""A file that marks a state directory as one that the next demo may remove."""
 
 
 class Clock:
@@ -46,23 +48,38 @@ class Clock:
 def main() -> int:
     """Start, tell the story, write the summary; stop everything when that fails."""
     options = _options().parse_args()
-    stop_all(STATE_DIR)
-    shutil.rmtree(STATE_DIR, ignore_errors=True)
-    say = Clock()
+    state_dir, say = options.state_dir, Clock()
     try:
-        stack = start_stack(STATE_DIR.resolve(), DAGS.resolve(), say)
+        _clear(state_dir)
+        stack = start_stack(state_dir.resolve(), DAGS.resolve(), say)
         summary = _tell(Story(stack, say, by_hand=options.approve_by_hand), say)
     except KeyboardInterrupt:
         say("interrupted: stopping everything")
-        stop_all(STATE_DIR)
+        stop_all(state_dir)
         return 130
     except SlimlineError as error:
         say(f"failed: {error}")
-        say(f"stopping everything; logs stay in {STATE_DIR}")
-        stop_all(STATE_DIR)
+        say(f"stopping everything; logs stay in {state_dir}")
+        stop_all(state_dir)
         return error.exit_code
     _end(stack, summary, stop=options.stop)
     return 0
+
+
+def _clear(state_dir: Path) -> None:
+    """Stop and remove what an earlier demo left there, but nothing that is not a demo's.
+
+    Raises:
+        BadParameters: when the directory holds other things.
+    """
+    left = state_dir / _OURS
+    if state_dir.is_dir() and any(state_dir.iterdir()) and not left.exists():
+        msg = f"--state-dir {state_dir} is not empty, and no demo made it: give an empty one"
+        raise BadParameters(msg)
+    stop_all(state_dir)
+    shutil.rmtree(state_dir, ignore_errors=True)
+    state_dir.mkdir(parents=True, mode=0o700)
+    left.touch()
 
 
 def _tell(story: Story, say: Clock) -> Figures:
@@ -84,11 +101,12 @@ def _tell(story: Story, say: Clock) -> Figures:
 
 
 def _end(stack: Stack, summary: Figures, *, stop: bool) -> None:
-    (STATE_DIR / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    written = stack.state_dir / "summary.json"
+    written.write_text(json.dumps(summary, indent=1) + "\n")
     sys.stdout.write(f"\n{table(summary)}\n\n")
-    sys.stdout.write(f"All of it in {STATE_DIR / 'summary.json'}; {summary['seconds']:.0f} s.\n")
+    sys.stdout.write(f"All of it in {written}; {summary['seconds']:.0f} s.\n")
     if stop:
-        stop_all(STATE_DIR)
+        stop_all(stack.state_dir)
         return
     sys.stdout.write(
         f"Airflow UI    {stack.airflow_url}  login admin  password {stack.password}\n"
@@ -101,6 +119,9 @@ def _options() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make demo DEMO_ARGS=...", description=__doc__)
     made.add_argument(
         "--approve-by-hand", action="store_true", help="wait for you to approve in Airflow's UI"
+    )
+    made.add_argument(
+        "--state-dir", type=Path, default=STATE_DIR, help="where all of it is written"
     )
     made.add_argument("--stop", action="store_true", help="stop everything at the end")
     return made

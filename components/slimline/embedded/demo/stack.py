@@ -7,22 +7,24 @@ import os
 import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slimline.embedded.airflow_client import AirflowClient
 from slimline.embedded.airflow_server import ADMIN, airflow_launch, read_password
 from slimline.embedded.mlflow_server import mlflow_launch
 from slimline.embedded.ports import free_ports
-from slimline.embedded.process import Launch, says, start
+from slimline.embedded.process import Launch, says, start, stop_all
 from slimline.fleet.keys import generate_fleet_keys
 from slimline.fleet.objects import open_objects
 from slimline.fleet.repository import Repository
 from slimline.trust.keys import generate_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from slimline.embedded.process import Server
 
 BUCKET = "slimline"
 GROUP = "lab"
@@ -39,7 +41,9 @@ class Stack:
     airflow_url: str
     password: str
     mlflow_url: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
+    keys: dict[str, str] = field(repr=False)
+    """What signs: the passwords of Airflow's connections, by name."""
 
     @property
     def store(self) -> str:
@@ -47,13 +51,16 @@ class Stack:
         return self.environment["SLIMLINE_STORE"]
 
 
-def start_stack(state_dir: Path, dags: Path, say: Callable[[str], None]) -> Stack:
+def start_stack(
+    state_dir: Path, dags: Path, say: Callable[[str], None], *, devices: int = DEVICES
+) -> Stack:
     """Start every part, the later ones with the addresses of the earlier ones.
 
     Args:
         state_dir: an empty directory; everything is written below it.
         dags: the folder of DAG files.
         say: is told what happens, a short sentence each time.
+        devices: how many devices the fleet has.
     """
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     say("starting the S3 server")
@@ -65,7 +72,7 @@ def start_stack(state_dir: Path, dags: Path, say: Callable[[str], None]) -> Stac
     os.environ.update(environment)
     say("making keys: one signs packages, six sign for the fleet")
     keys = _make_keys(state_dir)
-    say(f"starting the MLflow registry, Airflow and {DEVICES} devices (about a minute)")
+    say(f"starting the MLflow registry, Airflow and {devices} devices (about a minute)")
     launches = (
         airflow_launch(
             state_dir,
@@ -75,10 +82,9 @@ def start_stack(state_dir: Path, dags: Path, say: Callable[[str], None]) -> Stac
             environment={**environment, **_connections(keys)},
         ),
         mlflow_launch(state_dir, mlflow_port),
-        _fleet_launch(state_dir, keys["slimline_tuf"]),
+        _fleet_launch(state_dir, keys["slimline_tuf"], devices),
     )
-    with ThreadPoolExecutor() as pool:
-        airflow, mlflow, _ = pool.map(lambda launch: start(launch, state_dir), launches)
+    airflow, mlflow, _ = _start_together(launches, state_dir)
     password = read_password(state_dir)
     return Stack(
         state_dir=state_dir,
@@ -87,7 +93,17 @@ def start_stack(state_dir: Path, dags: Path, say: Callable[[str], None]) -> Stac
         password=password,
         mlflow_url=mlflow.url,
         environment=environment,
+        keys=keys,
     )
+
+
+def _start_together(launches: Sequence[Launch], state_dir: Path) -> list[Server]:
+    with ThreadPoolExecutor(len(launches)) as pool:
+        try:
+            return list(pool.map(lambda launch: start(launch, state_dir), launches))
+        except BaseException:
+            stop_all(state_dir)  # else the pool would wait until each of the others answers
+            raise
 
 
 def _start_s3(state_dir: Path) -> dict[str, str]:
@@ -140,7 +156,7 @@ def _connections(keys: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _fleet_launch(state_dir: Path, tuf_keys: str) -> Launch:
+def _fleet_launch(state_dir: Path, tuf_keys: str, devices: int) -> Launch:
     repository = f"s3://{BUCKET}/fleet"
     root = Repository(open_objects(repository), json.loads(tuf_keys)).create((GROUP,))
     root_file = state_dir / "root.json"
@@ -151,7 +167,7 @@ def _fleet_launch(state_dir: Path, tuf_keys: str) -> Launch:
         "--repository": repository,
         "--group": GROUP,
         "--root": root_file,
-        "--devices": DEVICES,
+        "--devices": devices,
         "--interval": 2,
     }
     words = [str(word) for option in options.items() for word in option]
