@@ -104,3 +104,11 @@ def test_the_median_interval_covers_the_true_median():
 def test_few_values_give_their_whole_range(count):
     found = median_interval(list(range(count)))
     assert (found.low, found.high) == (0, count - 1)
+
+
+def test_the_interval_of_a_median_takes_as_many_values_as_validate_may_measure() -> None:
+    found = median_interval([float(n) for n in range(10_000)])
+
+    # Normal approximation of the binomial ranks: 4999.5 -+ 1.96 * 50.
+    assert found.low == pytest.approx(4999.5 - 98, abs=1.5)
+    assert found.high == pytest.approx(4999.5 + 98, abs=1.5)
