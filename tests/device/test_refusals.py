@@ -56,23 +56,6 @@ def test_a_flipped_byte_in_the_bucket(fleet, agent):
     _stays(agent, "refused", "chunk 0 of model/model.onnx is not what was signed")
 
 
-def test_a_package_that_somebody_else_signed(fleet, agent):
-    fleet.tell(fleet.package(2, private_pem=generate_key()[0]))
-    _stays(agent, "refused", "sign")
-
-
-def test_a_package_whose_verdict_says_no(fleet, agent):
-    fleet.tell(fleet.package(2, verdict_passed=False))
-    _stays(agent, "refused", "verdict")
-
-
-def test_a_package_without_a_signature(fleet, agent):
-    package = fleet.package(2)
-    (package / "signature.json").unlink()
-    fleet.tell(package)
-    _stays(agent, "refused", "signature.json is missing")
-
-
 def test_a_campaign_for_what_was_never_released(fleet, agent):
     known = fleet.release(fleet.package(2))
     fleet.campaign(known, release="releases/digits/never.json")

@@ -19,7 +19,6 @@ from support.serving import launch, serving, wait_for_port, wait_until
 
 from slimline.contract import BadParameters
 from slimline.serving.settings import read_settings
-from slimline.trust.keys import generate_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,7 @@ def _exit(package: Path, keys: Path, directory: Path) -> tuple[int, str]:
     return process.wait(60), (directory / "log").read_text()
 
 
-@pytest.mark.parametrize("name", ["model/model.onnx", "card.md", "golden.npz", "manifest.json"])
+@pytest.mark.parametrize("name", ["card.md", "golden.npz", "manifest.json"])
 def test_one_flipped_byte_keeps_the_server_from_getting_ready(
     package: Path, trusted: Trusted, tmp_path: Path, name: str
 ) -> None:
@@ -50,21 +49,6 @@ def test_one_flipped_byte_keeps_the_server_from_getting_ready(
     assert code == 65
     assert f"{name} was changed" in log
     assert "ready:" not in log
-
-
-def test_a_foreign_signature_is_refused(trusted: Trusted, tmp_path: Path) -> None:
-    foreign, _ = generate_key()
-    copy = tiny_package(tmp_path / "foreign", private_pem=foreign)
-    code, log = _exit(copy, trusted.keys, tmp_path / "server")
-    assert code == 65
-    assert "signature.json" in log
-
-
-def test_a_verdict_that_says_no_is_refused(trusted: Trusted, tmp_path: Path) -> None:
-    copy = tiny_package(tmp_path / "no", private_pem=trusted.private_pem, verdict_passed=False)
-    code, log = _exit(copy, trusted.keys, tmp_path / "server")
-    assert code == 65
-    assert "verdict" in log
 
 
 def test_golden_outputs_that_the_model_does_not_give_are_refused(
