@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData, BadParameters
+from slimline.contract.code import source_digest
 from slimline.models import zoo
 from slimline.models.edit import apply_edits
 from slimline.models.info import Edit, Factory, ModelInfo, load_model_info, save_model_info
@@ -72,6 +73,22 @@ def find_factory(call: str) -> Callable[..., Any]:
         raise BadParameters(msg)
     found: Callable[..., Any] = function
     return found
+
+
+def factory_source(factory: Factory) -> dict[str, str]:
+    """For `Component.outside`: a digest of the source of a factory that is not our own.
+
+    It covers the factory's package and the other trusted ones, as far as they are imported from
+    its module. Nothing of them is run.
+
+    Raises:
+        BadParameters: when the factory is not trusted, or its module is not there.
+    """
+    module = factory.call.partition(":")[0]
+    _check_trusted(factory.call, module)
+    if module == zoo.__name__:
+        return {}  # the component's own code digest covers it
+    return {"factory": source_digest(module, (name.split(".", 1)[0] for name in _trusted()))}
 
 
 def completed(factory: Factory, *, classes: int, channels: int) -> Factory:
@@ -149,11 +166,15 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
 
 
 def _check_trusted(call: str, module: str) -> None:
-    named = os.environ.get(MODULES_VARIABLE, "").split(",")
-    trusted = [zoo.__name__, *(name.strip() for name in named if name.strip())]
+    trusted = _trusted()
     if not any(module == name or module.startswith(f"{name}.") for name in trusted):
         msg = (
             f"factory {call} is of {module}, which is not trusted here; trusted are "
             f"{', '.join(trusted)}: name its package in {MODULES_VARIABLE} if you trust its code"
         )
         raise BadParameters(msg)
+
+
+def _trusted() -> list[str]:
+    named = os.environ.get(MODULES_VARIABLE, "").split(",")
+    return [zoo.__name__, *(name.strip() for name in named if name.strip())]

@@ -37,3 +37,9 @@ class Train(FitSettings, Component):
     freeze: str = Field(
         "", max_length=1000, description="Regular expression of parameter names that stay fixed."
     )
+
+    def outside(self) -> dict[str, str]:
+        """The source of a factory of your own, as it is now."""
+        from slimline.models.build import factory_source  # noqa: PLC0415 - brings in the zoo
+
+        return factory_source(self.factory)
