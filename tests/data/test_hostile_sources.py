@@ -182,6 +182,14 @@ def test_a_pickle_that_calls_itself_an_npz_is_refused(tmp_path):
     refused("no sound .npz", kind="npz", path=str(tmp_path / "d.npz"))
 
 
+@pytest.mark.parametrize("header", [b"{'descr': (", b"  {'a':1}\n {'b'", b"-" * 9000 + b"1"])
+def test_an_npz_header_that_makes_numpys_parser_fail_is_refused(tmp_path, header):
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+        archive.writestr("x.npy", start)
+    refused("is damaged", kind="npz", path=str(tmp_path / "d.npz"))
+
+
 def test_an_npz_header_that_lies_is_refused(tmp_path):
     body = io.BytesIO()
     np.save(body, np.zeros((4, 3), np.float32))

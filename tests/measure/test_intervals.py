@@ -106,7 +106,7 @@ def test_few_values_give_their_whole_range(count):
     assert (found.low, found.high) == (0, count - 1)
 
 
-def test_the_interval_of_a_median_takes_as_many_values_as_validate_may_measure() -> None:
+def test_the_interval_of_a_median_takes_as_many_values_as_validate_may_measure():
     found = median_interval([float(n) for n in range(10_000)])
 
     # Normal approximation of the binomial ranks: 4999.5 -+ 1.96 * 50.

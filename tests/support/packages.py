@@ -15,7 +15,7 @@ from slimline.measure.evaluation import EvaluationRecord, Interval, NonInferiori
 from slimline.models.info import ModelInfo, save_model_info
 from slimline.trust.golden import save_golden
 from slimline.trust.manifest import Golden, Requires
-from slimline.trust.package import seal_package
+from slimline.trust.package import load_manifest, seal_package
 from slimline.trust.verdict import VerdictRecord, sign_verdict
 
 if TYPE_CHECKING:
@@ -78,6 +78,19 @@ def tiny_package(
         private_pem=private_pem,
     )
     return directory
+
+
+def seal_again(root: Path, private_pem: str) -> None:
+    """Sign a changed tree with the trusted key: what a broken or hostile builder would send."""
+    before = load_manifest(root)
+    seal_package(
+        root,
+        name=before.name,
+        security_version=before.security_version,
+        requires=before.requires,
+        golden=before.golden,
+        private_pem=private_pem,
+    )
 
 
 def tiny_model(

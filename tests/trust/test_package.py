@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.packages import tiny_evaluation, tiny_package, tiny_verdict
+from support.packages import seal_again, tiny_evaluation, tiny_package, tiny_verdict
 
 from slimline.contract import Model, Refused
 from slimline.trust.keys import TrustedKeys
@@ -19,19 +19,6 @@ from slimline.trust.signature import sign_tree
 from slimline.trust.verdict import sign_verdict
 
 FILES = (*REQUIRED, "signature.json")
-
-
-def _seal_again(root, keys):
-    """Sign a changed tree with the trusted key: what a broken or hostile builder would send."""
-    before = load_manifest(root)
-    seal_package(
-        root,
-        name=before.name,
-        security_version=before.security_version,
-        requires=before.requires,
-        golden=before.golden,
-        private_pem=keys[0],
-    )
 
 
 def _change_json(path, **fields):
@@ -161,7 +148,7 @@ def test_a_verdict_that_says_no_is_refused_with_its_reasons(tmp_path, keys, trus
 
 def test_a_signed_package_without_a_verdict_is_refused(package, keys, trusted):
     (package / "verdict.dsse.json").unlink()
-    _seal_again(package, keys)
+    seal_again(package, keys[0])
     with pytest.raises(Refused, match=r"^verdict.dsse.json is missing: nobody judged this model"):
         verify_package(package, trusted)
 
@@ -199,7 +186,7 @@ def test_a_signed_verdict_with_a_wrong_predicate_is_refused(
 
     digest = load_manifest(package).model_digest
     (package / "verdict.dsse.json").write_bytes(sign_verdict(Loose(), digest, keys[0]))
-    _seal_again(package, keys)
+    seal_again(package, keys[0])
     with pytest.raises(Refused, match=f"^{reason}"):
         verify_package(package, trusted)
 
@@ -254,7 +241,7 @@ def _judge_again(root, keys):
     record = tiny_evaluation(digest)
     (root / "evaluation.json").write_text(record.model_dump_json())
     (root / "verdict.dsse.json").write_bytes(sign_verdict(tiny_verdict(record), digest, keys[0]))
-    _seal_again(root, keys)
+    seal_again(root, keys[0])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +257,7 @@ def test_an_invalid_model_description_is_refused(package, keys, trusted, fields)
 def test_an_evaluation_of_another_model_is_refused(package, keys, trusted):
     other = tiny_evaluation("e" * 64).model_dump_json()
     (package / "evaluation.json").write_text(other)
-    _seal_again(package, keys)
+    seal_again(package, keys[0])
     with pytest.raises(Refused, match=r"^evaluation.json is for other bytes"):
         verify_package(package, trusted)
 
@@ -293,7 +280,7 @@ X, LOGITS = np.zeros((4, 8, 8, 1), np.uint8), np.zeros((4, 10), np.float32)
 )
 def test_malformed_golden_inputs_are_refused(package, keys, trusted, arrays):
     np.savez(package / "golden.npz", **arrays)
-    _seal_again(package, keys)
+    seal_again(package, keys[0])
     with pytest.raises(Refused, match=r"^golden.npz is malformed"):
         verify_package(package, trusted)
 
@@ -301,7 +288,7 @@ def test_malformed_golden_inputs_are_refused(package, keys, trusted, arrays):
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", pickle.dumps([1]), b"\x93NUMPY\x01\x00"])
 def test_a_golden_file_that_is_no_npz_is_refused(package, keys, trusted, data):
     (package / "golden.npz").write_bytes(data)
-    _seal_again(package, keys)
+    seal_again(package, keys[0])
     with pytest.raises(Refused, match=r"^golden.npz is malformed"):
         verify_package(package, trusted)
 

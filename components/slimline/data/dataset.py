@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slimline.contract import BadData
+from slimline.data.npy import DAMAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +64,16 @@ def save_examples(examples: Examples, target: Path) -> None:
 
 
 def load_info(source: Path) -> DatasetInfo:
-    """Read `dataset.json` alone."""
-    return DatasetInfo.model_validate_json((source / "dataset.json").read_text())
+    """Read `dataset.json` alone.
+
+    Raises:
+        BadData: when the artifact is no dataset.
+    """
+    try:
+        return DatasetInfo.model_validate_json((source / "dataset.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        msg = f"{source} holds no dataset: give an artifact that check_data wrote ({error})"
+        raise BadData(msg) from error
 
 
 def load_examples(source: Path, *, split: Split | None = None) -> Examples:
@@ -83,9 +92,19 @@ def load_examples(source: Path, *, split: Split | None = None) -> Examples:
     if split is not None and info.split != split:
         msg = f"dataset {info.name}: this is its {info.split} split, {split} is needed here"
         raise BadData(msg)
-    with np.load(source / "examples.npz", allow_pickle=False) as arrays:
-        x, y, identity = arrays["x"], arrays["y"], arrays["id"]
-    if not (len(x) == len(y) == len(identity) == info.count) or x.shape[1:] != info.shape:
-        msg = f"dataset {info.name}: arrays {x.shape} are not {info.count} of {info.shape}"
+    try:
+        with np.load(source / "examples.npz", allow_pickle=False) as arrays:
+            x, y, identity = arrays["x"], arrays["y"], arrays["id"]
+    except DAMAGE as error:
+        msg = f"dataset {info.name}: its examples.npz is damaged ({error}): run check_data again"
+        raise BadData(msg) from error
+    shapes = x.shape, y.shape, identity.shape
+    dtypes = str(x.dtype), str(y.dtype), str(identity.dtype)
+    due = (info.count, *info.shape), (info.count,), (info.count,)
+    if shapes != due or dtypes != (info.dtype, "int64", "int64"):
+        msg = (
+            f"dataset {info.name}: arrays x, y, id are {dtypes} {shapes}, dataset.json says "
+            f"{info.dtype} {due[0]}: run check_data again"
+        )
         raise BadData(msg)
     return Examples(info, x, y, identity)

@@ -1,14 +1,14 @@
 """The preprocessing that goes with a model: data, not code, and run by one function everywhere.
 
 Training, evaluation, endpoint and device call `Preprocessing.apply` on the same specification,
-which the model carries in `model.json` and the package in `preprocessing.json`. Needs numpy only.
+which the model carries in its `model.json`, also inside a package. Needs numpy only.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from slimline.contract import BadData
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Scale(BaseModel):
     """Multiply by a number: 1/255 turns bytes into 0..1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     op: Literal["scale"] = "scale"
     by: float = 1 / 255
 
@@ -28,10 +28,10 @@ class Scale(BaseModel):
 class Normalize(BaseModel):
     """Subtract the mean and divide by the standard deviation, a number for each channel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     op: Literal["normalize"] = "normalize"
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
 
 
 class ToNCHW(BaseModel):
@@ -50,7 +50,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...]
     """Shape of one raw example: (height, width, channels) or (features,)."""
     dtype: Literal["uint8", "float32"] = "uint8"
     steps: tuple[Step, ...] = ()

@@ -14,20 +14,36 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slimline.contract import Refused
 from slimline.fleet.documents import Budget
-from slimline.measure.runtime import import_onnxruntime, logits, session
-from slimline.models.info import load_model_info
-from slimline.trust.golden import check_golden, load_golden
+from slimline.measure.runtime import import_onnxruntime, logits
+from slimline.trust.golden import PackagedModel, load_golden, open_model, prove
 from slimline.trust.package import load_manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ADDRESS_SPACE = 8 << 30
 SECONDS = 120
 _ROUNDS = 5
 _PRIVATE = ("AWS_", "SLIMLINE_SECRET_")
 """Variables that a process which runs a foreign model has no use for."""
+
+
+class _Answer(BaseModel):
+    """What the child says: why it refuses, or its numbers. Nothing else is believed."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    refused: str = ""
+    difference: float | None = None
+    latency_ms: float | None = None
+    memory_mb: float | None = None
 
 
 def check_in_child(package: Path, budget: Budget) -> dict[str, float]:
@@ -51,22 +67,24 @@ def check_in_child(package: Path, budget: Budget) -> dict[str, float]:
         msg = f"the model did not answer its golden inputs within {SECONDS} s"
         raise Refused(msg) from error
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError as error:
+        answer = _Answer.model_validate_json(done.stdout)
+    except ValidationError as error:
         tail = done.stderr.decode(errors="replace").strip()[-200:]
         msg = f"the model took its process down (exit {done.returncode}): {tail}"
         raise Refused(msg) from error
-    if "refused" in answer:
-        raise Refused(answer["refused"])
-    return {name: float(value) for name, value in answer.items()}
+    numbers: dict[str, float] = answer.model_dump(exclude={"refused"}, exclude_none=True)
+    if answer.refused or not numbers:
+        raise Refused(answer.refused or "the model's process answered with no numbers")
+    return numbers
 
 
 def check(package: Path, budget: Budget) -> dict[str, float]:
     """Prove a package in this process. See `check_in_child`."""
     manifest = load_manifest(package)
     before = _peak_mb()
-    difference = check_golden(package, manifest)
-    latency = _latency_ms(package)
+    model = open_model(package, manifest)
+    difference = prove(model, package, manifest)
+    latency = _latency_ms(model, load_golden(package, manifest, model.info)[0])
     memory = max(_peak_mb() - before, 0.0)
     if budget.max_latency_ms is not None and latency > budget.max_latency_ms:
         msg = f"one inference takes {latency:.3g} ms here, {budget.max_latency_ms:g} ms are allowed"
@@ -77,16 +95,13 @@ def check(package: Path, budget: Budget) -> dict[str, float]:
     return {"difference": difference, "latency_ms": latency, "memory_mb": memory}
 
 
-def _latency_ms(package: Path) -> float:
-    info = load_model_info(package / "model")
-    raw, _ = load_golden(package, load_manifest(package), info)
-    inputs = info.preprocessing.apply(raw)
-    runtime = session(package / "model" / "model.onnx", 1)
+def _latency_ms(model: PackagedModel, raw: NDArray[np.generic]) -> float:
+    inputs = model.info.preprocessing.apply(raw)
     times: list[float] = []
     for _ in range(_ROUNDS):
         for place in range(len(inputs)):
             started = time.perf_counter()
-            logits(runtime, inputs[place : place + 1])
+            logits(model.session, inputs[place : place + 1])
             times.append(time.perf_counter() - started)
     return statistics.median(times) * 1000
 
@@ -105,7 +120,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import_onnxruntime()
     try:
-        answer: dict[str, Any] = dict(check(package, budget))
+        answer: dict[str, float | str] = {**check(package, budget)}
     except Refused as error:
         answer = {"refused": str(error)}
     sys.stdout.write(json.dumps(answer))

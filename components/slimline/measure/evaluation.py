@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from slimline.contract import BadData
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,5 +90,13 @@ def save_evaluation(record: EvaluationRecord, target: Path) -> None:
 
 
 def load_evaluation(source: Path) -> EvaluationRecord:
-    """Read `evaluation.json`; NaN and infinity do not pass."""
-    return EvaluationRecord.model_validate_json((source / "evaluation.json").read_text())
+    """Read `evaluation.json`; NaN and infinity do not pass.
+
+    Raises:
+        BadData: when the artifact is no evaluation.
+    """
+    try:
+        return EvaluationRecord.model_validate_json((source / "evaluation.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        msg = f"{source} holds no evaluation: give an artifact that validate wrote ({error})"
+        raise BadData(msg) from error

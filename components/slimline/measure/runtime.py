@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
     import numpy as np
@@ -28,13 +28,14 @@ def import_onnxruntime() -> ModuleType:
     return importlib.import_module("onnxruntime")
 
 
-def session(path: Path, threads: int = 1) -> Any:
-    """Load an ONNX file on the CPU.
+def session(source: Path | bytes, threads: int = 1) -> Any:
+    """Load an ONNX model on the CPU.
 
-    ONNX Runtime itself refuses external data outside the model's directory.
+    ONNX Runtime itself refuses external data outside the model's directory; a model that is given
+    as bytes has no directory.
 
     Args:
-        path: the .onnx file.
+        source: the .onnx file, or its bytes where they were hashed and must be those that run.
         threads: threads inside one operator; they wait without spinning.
 
     Returns:
@@ -50,17 +51,19 @@ def session(path: Path, threads: int = 1) -> Any:
     options.log_severity_level = _ONLY_FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if not path.is_file():
+    path = "model.onnx" if isinstance(source, bytes) else source
+    if isinstance(path, Path) and not path.is_file():
         msg = f"{path} is not there: a model artifact of format onnx holds model.onnx"
         raise BadData(msg)
+    given = source if isinstance(source, bytes) else str(source)
     try:
-        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        loaded = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base class but Exception
         msg = f"{path} is no ONNX model that ONNX Runtime can load; export it again: {error}"
         raise BadData(msg) from error
-    given = [[port.type for port in ports] for ports in (loaded.get_inputs(), loaded.get_outputs())]
-    if given != [["tensor(float)"], ["tensor(float)"]]:
-        msg = f"{path} takes {given[0]} and gives {given[1]}: one float32 tensor each is needed"
+    ports = [[port.type for port in side] for side in (loaded.get_inputs(), loaded.get_outputs())]
+    if ports != [["tensor(float)"], ["tensor(float)"]]:
+        msg = f"{path} takes {ports[0]} and gives {ports[1]}: one float32 tensor each is needed"
         raise BadData(msg)
     return loaded
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimline.contract import BadData
 from slimline.contract.artifact import digest_tree
 from slimline.measure import runtime
-from slimline.models.info import ModelInfo, load_model_info
-from slimline.trust.golden import check_golden
+from slimline.trust.golden import open_model, prove
 from slimline.trust.keys import load_trusted
 from slimline.trust.package import verify_package
 
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from slimline.models.info import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,19 @@ class ServedModel:
 
 
 def load_package(root: Path, threads: int = 1) -> ServedModel:
-    """Verify a package and load its model; nothing of it is used before it is verified.
+    """Verify a package and load its model once, from the bytes that were verified.
 
     Raises:
-        Refused: when it does not verify; the message says why.
-        BadData: when its model cannot be loaded or fails its golden examples.
+        Refused: when it does not verify, cannot be loaded or fails its golden examples.
     """
     manifest = verify_package(root, load_trusted())
-    check_golden(root, manifest, threads)
-    info = load_model_info(root / "model")
-    session = runtime.session(root / "model" / "model.onnx", threads)
-    classes = session.get_outputs()[0].shape[-1]
-    if classes != len(info.labels):
-        msg = f"the model has {classes} outputs, model.json {len(info.labels)} labels: export again"
-        raise BadData(msg)
+    model = open_model(root, manifest, threads)
+    prove(model, root, manifest)
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
         digest=digest_tree(root),
         model_digest=manifest.model_digest,
-        info=info,
-        session=session,
+        info=model.info,
+        session=model.session,
     )

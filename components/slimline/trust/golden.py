@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData, Refused
+from slimline.data.npy import DAMAGE, read_header
 from slimline.measure.runtime import logits, session
-from slimline.models.info import load_model_info
+from slimline.models.info import ModelInfo
+from slimline.trust.dsse import check_form
+from slimline.trust.manifest import read_file
+from slimline.trust.strict import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import IO
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from slimline.models.info import ModelInfo
     from slimline.trust.manifest import PackageManifest
 
 FILE = "golden.npz"
 _MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """The model of a verified package, loaded from the very bytes that were verified."""
+
+    info: ModelInfo
+    session: Any
+
+
+def open_model(root: Path, manifest: PackageManifest, threads: int = 1) -> PackagedModel:
+    """Load the model of a package that `verify_package` accepted.
+
+    Raises:
+        Refused: when a file was changed since, or ONNX Runtime does not load it.
+    """
+    name = "model/model.json"
+    described = read_object(read_file(root, manifest.named(name)), name)
+    info = check_form(ModelInfo, described, name)
+    data = read_file(root, manifest.named("model/model.onnx"))
+    try:
+        return PackagedModel(info, session(data, threads))
+    except BadData as error:
+        msg = f"golden inputs cannot be run: {error}"
+        raise Refused(msg) from error
 
 
 def check_golden(root: Path, manifest: PackageManifest, threads: int = 1) -> float:
@@ -37,12 +67,16 @@ def check_golden(root: Path, manifest: PackageManifest, threads: int = 1) -> flo
     Raises:
         Refused: when it is above the manifest's tolerance or not finite.
     """
+    return prove(open_model(root, manifest, threads), root, manifest)
+
+
+def prove(model: PackagedModel, root: Path, manifest: PackageManifest) -> float:
+    """`check_golden` for a model that is loaded already, such as the one that will serve."""
     import numpy as np
 
-    info = load_model_info(root / "model")
-    x, expected = load_golden(root, manifest, info)
+    x, expected = load_golden(root, manifest, model.info)
     try:
-        found = logits(session(root / "model" / "model.onnx", threads), info.preprocessing.apply(x))
+        found = logits(model.session, model.info.preprocessing.apply(x))
     except BadData as error:
         msg = f"golden inputs cannot be run: {error}"
         raise Refused(msg) from error
@@ -74,8 +108,8 @@ def load_golden(
     import numpy as np
 
     try:
-        x, expected = _read_arrays(root / FILE)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
+        x, expected = _read_arrays(read_file(root, manifest.named(FILE)))
+    except DAMAGE as error:
         msg = f"{FILE} is malformed: {error}"
         raise Refused(msg) from error
     count, preprocessing = manifest.golden.count, info.preprocessing
@@ -94,8 +128,8 @@ def save_golden(root: Path, x: NDArray[np.generic], logits: NDArray[np.float32])
     np.savez(root / FILE, x=x, logits=logits)
 
 
-def _read_arrays(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    with zipfile.ZipFile(path) as archive:
+def _read_arrays(data: bytes) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         if sorted(m.filename for m in members) != ["logits.npy", "x.npy"]:
             msg = "it must hold the arrays x and logits, and nothing else"
@@ -109,29 +143,16 @@ def _read_arrays(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
 
 def _read_array(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[np.generic]:
     """Read one array, after its header was found to promise no more than the member holds."""
-    from numpy.lib import format as npy
+    import numpy as np
 
     with archive.open(name) as file:
-        if npy.read_magic(file) != (1, 0):
-            msg = f"{name} is not of npy version 1.0"
-            raise ValueError(msg)
-        shape, _, dtype = npy.read_array_header_1_0(file)
-        count = 1
-        for length in shape:
-            count *= length
-        if count * dtype.itemsize != size - file.tell():
+        shape, dtype = read_header(file)
+        if math.prod(shape) * dtype.itemsize != size - file.tell():
             msg = f"{name} holds not as many numbers as its header says"
             raise ValueError(msg)
     with archive.open(name) as file:
-        found: NDArray[np.generic] = _load(file)
+        found: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
         return found
-
-
-def _load(file: IO[bytes]) -> NDArray[np.generic]:
-    import numpy as np
-
-    array: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
-    return array
 
 
 def _expect(array: NDArray[np.generic], shape: tuple[int, ...], dtype: str, name: str) -> None:

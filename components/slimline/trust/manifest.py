@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slimline.contract import Refused
 from slimline.contract.artifact import FileEntry, digest_entries
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ class PackageManifest(BaseModel):
     requires: Requires
     golden: Golden
 
+    def named(self, path: str) -> PackageFile:
+        """What is said of one file.
+
+        Raises:
+            Refused: when it is not listed.
+        """
+        for file in self.files:
+            if file.path == path:
+                return file
+        msg = f"{path} is missing: {FILE} does not list it"
+        raise Refused(msg)
+
 
 def hash_file(root: Path, relative: str) -> PackageFile:
     """Hash a file of a package, whole and in chunks, in one pass."""
@@ -84,6 +97,25 @@ def hash_file(root: Path, relative: str) -> PackageFile:
             size += len(piece)
             chunks.append(hashlib.sha256(piece).hexdigest())
     return PackageFile(path=relative, sha256=whole.hexdigest(), size=size, chunks=tuple(chunks))
+
+
+def read_file(root: Path, file: PackageFile) -> bytes:
+    """The bytes of one file, hashed as they are read, so that what is used is what was verified.
+
+    Raises:
+        Refused: when it is gone, or was changed since.
+    """
+    try:
+        with (root / file.path).open("rb") as source:
+            data = source.read(file.size + 1)
+    except OSError as error:
+        msg = f"{file.path} is missing: a package has one ({error.strerror})"
+        raise Refused(msg) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.sha256:
+        msg = f"{file.path} was changed after it was verified: its sha256 is {found[:12]}"
+        raise Refused(msg)
+    return data
 
 
 def model_digest(files: Iterable[PackageFile]) -> str:

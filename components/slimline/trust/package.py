@@ -1,14 +1,15 @@
 """The package: one signed tree that leaves the pipeline, checked whole wherever it arrives.
 
 Push, deploy, endpoint and device each call `verify_package` themselves. It parses nothing but the
-signature before every file's hash was found in it, and each cause of a refusal has a sentence of
-its own. It needs pydantic, cryptography and numpy.
+signature before every file's hash was found in it, hashes again what it then reads, and each cause
+of a refusal has a sentence of its own. It needs pydantic, cryptography and numpy.
 """
 
 from __future__ import annotations
 
 import re
 import stat
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from slimline.contract import Refused
@@ -17,7 +18,13 @@ from slimline.models.info import ModelInfo
 from slimline.trust import golden, manifest, signature, verdict
 from slimline.trust.dsse import M, check_form
 from slimline.trust.golden import load_golden
-from slimline.trust.manifest import PackageFile, PackageManifest, hash_file, model_digest
+from slimline.trust.manifest import (
+    PackageFile,
+    PackageManifest,
+    hash_file,
+    model_digest,
+    read_file,
+)
 from slimline.trust.signature import sign_tree, signed_files
 from slimline.trust.strict import MAX_BYTES, read_object
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
     from slimline.trust.keys import TrustedKeys
     from slimline.trust.manifest import Golden, Requires
+    from slimline.trust.verdict import VerdictRecord
 
 SUFFIXES = (".onnx", ".safetensors", ".json", ".npz", ".md", ".html")
 """Data formats that hold no code; nothing else is in a package."""
@@ -42,7 +50,7 @@ REQUIRED = (
     "sbom.cdx.json",
     "provenance.json",
 )
-_MAX_FILES = 1000
+_MAX_FILES, _MAX_ENTRIES = 1000, 2000
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
 
 
@@ -64,10 +72,10 @@ def verify_package(root: Path, trusted: TrustedKeys) -> PackageManifest:
     found = {path: hash_file(root, path) for path in paths if path != signature.FILE}
     _same_files({path: file.sha256 for path, file in found.items()}, signed)
     _complete(paths)
-    read = load_manifest(root)
+    read = _verified(root, found[manifest.FILE], PackageManifest)
     _as_listed(read, found)
-    verdict.require_passed(_read(root, verdict.FILE), read.model_digest, trusted)
-    _same_model(root, read)
+    judged = _small(root, found[verdict.FILE])
+    _same_model(root, read, verdict.require_passed(judged, read.model_digest, trusted))
     return read
 
 
@@ -77,7 +85,8 @@ def load_manifest(root: Path) -> PackageManifest:
     Raises:
         Refused: when it is missing or malformed.
     """
-    return _read_form(root, manifest.FILE, PackageManifest)
+    content = read_object(_read(root, manifest.FILE), manifest.FILE)
+    return check_form(PackageManifest, content, manifest.FILE)
 
 
 def seal_package(
@@ -129,7 +138,11 @@ def list_files(root: Path) -> tuple[str, ...]:
         msg = f"{root} is no directory, so no package"
         raise Refused(msg)
     found: list[str] = []
-    for path in sorted(root.rglob("*")):
+    entries = list(islice(root.rglob("*"), _MAX_ENTRIES + 1))
+    if len(entries) > _MAX_ENTRIES:
+        msg = f"package has more than {_MAX_ENTRIES} files and folders"
+        raise Refused(msg)
+    for path in sorted(entries):
         name, mode = path.relative_to(root).as_posix(), path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             msg = f"{name} is a link or special file: a package holds plain files only"
@@ -184,23 +197,33 @@ def _as_listed(read: PackageManifest, found: dict[str, PackageFile]) -> None:
         raise Refused(msg)
 
 
-def _same_model(root: Path, read: PackageManifest) -> None:
-    info = _read_form(root, "model/model.json", ModelInfo)
+def _same_model(root: Path, read: PackageManifest, judged: VerdictRecord) -> None:
+    info = _verified(root, read.named("model/model.json"), ModelInfo)
     if info.format != "onnx" or info.preprocessing.version != read.requires.preprocessing:
         msg = (
             "model/model.json is malformed: it must describe an ONNX model with preprocessing "
             f"version {read.requires.preprocessing}"
         )
         raise Refused(msg)
-    judged = _read_form(root, "evaluation.json", EvaluationRecord).candidate_digest
-    if judged != read.model_digest:
-        msg = f"evaluation.json is for other bytes: it measured {judged[:12]}"
+    record = _verified(root, read.named("evaluation.json"), EvaluationRecord)
+    if record.candidate_digest != read.model_digest:
+        msg = f"evaluation.json is for other bytes: it measured {record.candidate_digest[:12]}"
+        raise Refused(msg)
+    if record.dataset_digest != judged.dataset_digest:
+        msg = f"evaluation.json is not the one that was judged: data {record.dataset_digest[:12]}"
         raise Refused(msg)
     load_golden(root, read, info)
 
 
-def _read_form(root: Path, name: str, model: type[M]) -> M:
-    return check_form(model, read_object(_read(root, name), name), name)
+def _verified(root: Path, file: PackageFile, model: type[M]) -> M:
+    return check_form(model, read_object(_small(root, file), file.path), file.path)
+
+
+def _small(root: Path, file: PackageFile) -> bytes:
+    if file.size > MAX_BYTES:
+        msg = f"{file.path} is malformed: it has {file.size} bytes, at most {MAX_BYTES} are read"
+        raise Refused(msg)
+    return read_file(root, file)
 
 
 def _read(root: Path, name: str) -> bytes:

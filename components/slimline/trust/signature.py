@@ -3,7 +3,7 @@
 The format is OpenSSF Model Signing v1.0: a Sigstore bundle that holds a DSSE envelope, in it an
 in-toto statement that lists the sha256 of every file. `model-signing` imports Sigstore and whatever
 cloud libraries are there; a device needs a hundred lines of it, so verification is ours and the
-tests hold it against the library, both ways (docs/decisions/0010-verify-signatures-ourselves.md).
+tests hold it against the library, both ways (docs/decisions/0005-verify-signatures-ourselves.md).
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
+from slimline.data.npy import DAMAGE, read_header
 from slimline.data.sources.classes import from_indices, from_names, names_found, numbered
 from slimline.data.sources.files import Files
 from slimline.data.sources.raw import Part, Raw, join, too_large, whole
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 
     from slimline.data.spec import NpzSource
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
-"""What `zipfile` raises on damage, on encryption and on methods that it does not know."""
 _GREY_AXES, _IMAGE_AXES, _ROW_AXES = 3, 4, 2
 _MOST_CHANNELS = 4
 
@@ -42,7 +32,7 @@ def read_npz(spec: NpzSource) -> Raw:
             pairs = [_pair(spec, archive, "x", "y")]
             if spec.test_x is not None:
                 pairs.append(_pair(spec, archive, "test_x", "test_y"))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         msg = f"source.path: {spec.path!r} is no sound .npz ({error}): write it again"
         raise BadData(msg) from error
     labels, parts = _labelled(spec, pairs)
@@ -76,10 +66,8 @@ def _member(spec: NpzSource, archive: zipfile.ZipFile, parameter: str) -> NDArra
         raise BadData(f"{msg:.400}")
     with archive.open(f"{name}.npy") as member:
         try:
-            version = np.lib.format.read_magic(member)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}
-            shape, _, dtype = read.get(version, np.lib.format.read_array_header_2_0)(member)
-        except ValueError as error:
+            shape, dtype = read_header(member)
+        except DAMAGE as error:
             msg = f"array {name!r} in {spec.path!r} is damaged ({error}): write it again"
             raise BadData(msg) from error
     if dtype.hasobject:

@@ -60,7 +60,7 @@ class Story:
         airflow.unpause(COMPRESS)
         run = airflow.trigger(COMPRESS, conf)
         ended = self.follower.run(COMPRESS, run, expect=expect)
-        return self._act(ended, time.monotonic() - clock)
+        return self.act(ended, time.monotonic() - clock)
 
     def again(self) -> Act:
         """The same run again: every step is reused."""
@@ -111,9 +111,20 @@ class Story:
         run = self.stack.airflow.trigger(RELEASE, conf)
         return good, self._released(run, clock, "failed")
 
+    def act(self, run: Run, seconds: float) -> Act:
+        """What the steps of a run that ended say."""
+        act, store = Act(run, seconds), open_store(self.stack.store)
+        for task in run.tasks:
+            value = self.stack.airflow.xcom(run.dag, run.run, task["task_id"])
+            if isinstance(value, dict) and "job" in value:
+                manifest = read_manifest(store, value["job"])
+                started = manifest.started if manifest else ""
+                act.steps[task["task_id"]] = {**value, "started": started}
+        return act
+
     def _released(self, run: str, clock: float, expect: str) -> Act:
         ended = self.follower.run(RELEASE, run, expect=expect, each=self._approve)
-        return self._act(ended, time.monotonic() - clock)
+        return self.act(ended, time.monotonic() - clock)
 
     def _approve(self, dag: str, run: str, tasks: list[dict[str, Any]]) -> None:
         """Answer the approval as a person would, a little after it was asked."""
@@ -142,16 +153,6 @@ class Story:
     def _released_things(self) -> tuple[list[str], list[str]]:
         releases = open_store(self.stack.environment["SLIMLINE_RELEASES"])
         return list(releases.keys("")), [v.version for v in self.registry.versions(MODEL)]
-
-    def _act(self, run: Run, seconds: float) -> Act:
-        act, store = Act(run, seconds), open_store(self.stack.store)
-        for task in run.tasks:
-            value = self.stack.airflow.xcom(run.dag, run.run, task["task_id"])
-            if isinstance(value, dict) and "job" in value:
-                manifest = read_manifest(store, value["job"])
-                started = manifest.started if manifest else ""
-                act.steps[task["task_id"]] = {**value, "started": started}
-        return act
 
 
 _ASKING = frozenset({"awaiting_input", "deferred"})
