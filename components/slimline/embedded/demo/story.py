@@ -57,7 +57,7 @@ class Story:
         """Run the compress DAG."""
         self.say(f"\n{title}")
         airflow, clock = self.stack.airflow, time.monotonic()
-        airflow.unpause(COMPRESS)
+        self._unpause()
         run = airflow.trigger(COMPRESS, conf)
         ended = self.follower.run(COMPRESS, run, expect=expect)
         return self.act(ended, time.monotonic() - clock)
@@ -76,7 +76,6 @@ class Story:
         """Give a version the alias champion, and follow the release that this starts."""
         self.say(f"\nPromotion: version {version} of {MODEL} becomes champion in the registry")
         airflow, clock = self.stack.airflow, time.monotonic()
-        airflow.unpause(RELEASE)
         before = set(airflow.runs(RELEASE))
         self.registry.set_alias(MODEL, "champion", version)
         run = self._new_run(before)
@@ -121,6 +120,11 @@ class Story:
                 started = manifest.started if manifest else ""
                 act.steps[task["task_id"]] = {**value, "started": started}
         return act
+
+    def _unpause(self) -> None:
+        """Airflow watches a promotion's asset only after it parsed an unpaused DAG again."""
+        for dag in (COMPRESS, RELEASE):
+            self.stack.airflow.unpause(dag)
 
     def _released(self, run: str, clock: float, expect: str) -> Act:
         ended = self.follower.run(RELEASE, run, expect=expect, each=self._approve)
