@@ -18,10 +18,10 @@ from support.sagemaker import ServiceError, StandIn, running
 
 from slimline.contract import BadData, BadParameters, Package, TryLater
 from slimline.deploy import sagemaker as target
-from slimline.deploy.golden import golden_request
 from slimline.deploy.requests import config_request, model_request, rollout_request
 from slimline.deploy.spec import Deploy, SageMaker
 from slimline.trust.package import load_manifest
+from slimline.trust.request import golden_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

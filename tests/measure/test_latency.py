@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from support.onnx_files import linear_model, write
 
+from slimline.contract import BadData
 from slimline.measure import latency
 from slimline.measure.evaluation import (
     EvaluationRecord,
@@ -100,5 +100,5 @@ def test_an_evaluation_comes_back_as_it_was_written(tmp_path):
 def test_an_evaluation_with_a_number_that_is_not_finite_is_refused(tmp_path, number):
     text = json.dumps(record().model_dump(mode="json")).replace("0.01", number)
     (tmp_path / "evaluation.json").write_text(text)
-    with pytest.raises(ValidationError):
+    with pytest.raises(BadData, match="finite number"):
         load_evaluation(tmp_path)

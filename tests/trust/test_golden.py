@@ -78,5 +78,5 @@ def test_a_header_that_makes_numpys_parser_fail_is_refused(package, keys, truste
         archive.writestr("logits.npy", start)
     seal_again(package, keys[0])
 
-    with pytest.raises(Refused, match="^golden.npz is malformed"):
+    with pytest.raises(Refused, match=r"^golden.npz is malformed"):
         verify_package(package, trusted)

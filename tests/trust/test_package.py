@@ -14,7 +14,7 @@ from support.packages import seal_again, tiny_evaluation, tiny_package, tiny_ver
 from slimline.contract import Model, Refused
 from slimline.trust.keys import TrustedKeys
 from slimline.trust.manifest import CHUNK_BYTES
-from slimline.trust.package import REQUIRED, load_manifest, seal_package, verify_package
+from slimline.trust.package import REQUIRED, load_manifest, verify_package
 from slimline.trust.signature import sign_tree
 from slimline.trust.verdict import sign_verdict
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from slimline.contract import BadData, Refused, get_logger
 from slimline.deploy import processes
-from slimline.deploy.golden import CONTENT_TYPE
 from slimline.deploy.record import Backend
+from slimline.trust.request import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from slimline.deploy.golden import GoldenRequest
-    from slimline.deploy.receipt import GoldenAnswer
     from slimline.deploy.spec import Local
     from slimline.trust.manifest import PackageManifest
+    from slimline.trust.request import GoldenAnswer, GoldenRequest
 
 log = get_logger(__name__)
 HOST = "127.0.0.1"

@@ -29,11 +29,10 @@ from slimline.deploy.record import (
 )
 
 if TYPE_CHECKING:
-    from slimline.deploy.golden import GoldenRequest
-    from slimline.deploy.receipt import GoldenAnswer
     from slimline.deploy.record import Backend
     from slimline.deploy.spec import Deploy, Local
     from slimline.trust.manifest import PackageManifest
+    from slimline.trust.request import GoldenAnswer, GoldenRequest
 
 log = get_logger(__name__)
 VARIABLE = "SLIMLINE_ENDPOINTS"

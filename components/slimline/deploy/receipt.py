@@ -6,21 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class GoldenAnswer(BaseModel):
-    """The golden request, as the endpoint answered it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    count: int
-    """Examples that were asked."""
-    difference: float
-    """Largest absolute difference between a logit and the expected one."""
-    tolerance: float
-    label: str
-    """What the model said of the first example."""
-    probability: float
-    """How sure it was."""
+from slimline.trust.request import GoldenAnswer
 
 
 class DeployReceipt(BaseModel):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slimline.deploy import local, sagemaker
-from slimline.deploy.golden import golden_request
 from slimline.trust.keys import load_trusted
 from slimline.trust.package import verify_package
+from slimline.trust.request import golden_request
 
 if TYPE_CHECKING:
     from slimline.contract import Numbers

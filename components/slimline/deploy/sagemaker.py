@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData, Meter, TryLater, get_logger
 from slimline.deploy.aws import clients, code_of, told
-from slimline.deploy.golden import CONTENT_TYPE
 from slimline.deploy.receipt import DeployReceipt
 from slimline.deploy.requests import at_once, config_request, model_request, rollout_request
+from slimline.trust.request import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slimline.deploy.golden import GoldenRequest
-    from slimline.deploy.receipt import GoldenAnswer
     from slimline.deploy.spec import Deploy
     from slimline.trust.manifest import PackageManifest
+    from slimline.trust.request import GoldenAnswer, GoldenRequest
 
 log = get_logger(__name__)
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")

@@ -68,13 +68,16 @@ def session(source: Path | bytes, threads: int = 1) -> Any:
     return loaded
 
 
-def logits(session: Any, x: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+def logits(
+    session: Any, x: NDArray[np.float32], batch: int = 256, what: str = "the model"
+) -> NDArray[np.float32]:
     """Predict.
 
     Args:
         session: what `session()` gave.
         x: what `Preprocessing.apply` gave, float32, the batch first; at least one example.
         batch: examples in one call.
+        what: the model's name in errors.
 
     Returns:
         float32, shape (examples, classes), finite.
@@ -92,14 +95,23 @@ def logits(session: Any, x: NDArray[np.float32], batch: int = 256) -> NDArray[np
     try:
         parts = [session.run(None, {name: x[start : start + batch]})[0] for start in starts]
     except Exception as error:  # its errors share no base class but Exception
-        msg = f"the model does not take {x.dtype}{list(x.shape)}: {error}"
+        msg = (
+            f"{what} does not take {x.dtype}{list(x.shape)}: give a model and data that belong "
+            f"together, or export it again: {error}"
+        )
         raise BadData(msg) from error
     classes = {part.shape[1:] for part in parts}
     if [len(shape) for shape in classes] != [1] or sum(map(len, parts)) != len(x):
-        msg = f"the model answers {list(parts[0].shape)}: (examples, classes) is needed"
+        msg = (
+            f"{what} answers {list(parts[0].shape)}: (examples, classes) is needed; cut it to the "
+            "classifier"
+        )
         raise BadData(msg)
     answer: NDArray[np.float32] = np.concatenate(parts)
     if not np.isfinite(answer).all():
-        msg = "the model's logits hold NaN or infinity: its weights or its input are damaged"
+        msg = (
+            f"the logits of {what} hold NaN or infinity: its weights or its input are damaged; "
+            "train or export it again"
+        )
         raise BadData(msg)
     return answer

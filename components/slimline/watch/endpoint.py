@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -10,28 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from slimline.models.info import load_model_info
-from slimline.trust.golden import load_golden
+from slimline.contract import BadData
+from slimline.trust.request import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from slimline.trust.manifest import PackageManifest
+    from slimline.trust.request import GoldenRequest
 
 _REQUESTS = re.compile(r'^slimline_requests_total\{[^}]*code="(\d+)"[^}]*\} (\d+)', re.MULTILINE)
 _OK, _SERVER_ERROR = 200, 500
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A package's golden inputs as a request, and the logits that must come back."""
-
-    body: bytes
-    expected: NDArray[np.float32]
-    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -48,16 +33,6 @@ class Traffic:
         return Traffic(self.answers - before.answers, self.errors - before.errors)
 
 
-def golden_request(root: Path, manifest: PackageManifest) -> Golden:
-    """The golden request of a verified package."""
-    import numpy as np
-
-    x, expected = load_golden(root, manifest, load_model_info(root / "model"))
-    body = io.BytesIO()
-    np.save(body, x)
-    return Golden(body.getvalue(), expected, manifest.golden.tolerance)
-
-
 class Endpoint:
     """An endpoint by its address."""
 
@@ -65,7 +40,7 @@ class Endpoint:
         self._address = address.rstrip("/")
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10.0))
 
-    def look(self, digest: str, golden: Golden | None) -> str:
+    def look(self, digest: str, golden: GoldenRequest | None) -> str:
         """What is wrong now, as half a sentence; "" when all is well."""
         try:
             ready = self._http.request("GET", f"{self._address}/readyz")
@@ -90,32 +65,24 @@ class Endpoint:
         errors = sum(n for code, n in counts if code >= _SERVER_ERROR)
         return Traffic(sum(n for _, n in counts), errors)
 
-    def _infers(self, golden: Golden) -> str:
-        import numpy as np
-
+    def _infers(self, golden: GoldenRequest) -> str:
         answer = self._http.request(
             "POST",
             f"{self._address}/invocations",
             body=golden.body,
-            headers={"content-type": "application/x-npy", "accept": "application/json"},
+            headers={"content-type": CONTENT_TYPE, "accept": "application/json"},
         )
         if answer.status != _OK:
-            return f"it answers its golden request with {answer.status}: {answer.data[:200]!r}"
-        rows = _field(answer.data, "predictions")
+            return f"it answered its golden request with {answer.status}: {answer.data[:200]!r}"
         try:
-            logits = np.array([row["logits"] for row in rows], np.float64)
-        except (KeyError, TypeError, ValueError):
-            return f"it answers its golden request with no predictions: {answer.data[:200]!r}"
-        if logits.shape != golden.expected.shape:
-            return f"it gives logits {list(logits.shape)}, not {list(golden.expected.shape)}"
-        difference = float(np.abs(logits - golden.expected).max())
-        if not difference <= golden.tolerance:
-            return f"its golden logits differ by {difference:.4g}"
+            golden.check(answer.data, "it")
+        except BadData as error:
+            return str(error)
         return ""
 
 
 def _field(data: bytes, name: str) -> Any:
     try:
         return json.loads(data).get(name)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None

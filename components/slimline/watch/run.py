@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from slimline.contract import Meter, get_logger
 from slimline.trust.keys import load_trusted
 from slimline.trust.package import verify_package
-from slimline.watch.endpoint import Endpoint, Golden, Traffic, golden_request
+from slimline.trust.request import golden_request
+from slimline.watch.endpoint import Endpoint, Traffic
 from slimline.watch.fleet import look_at_fleet
 
 if TYPE_CHECKING:
     from slimline.contract import Numbers
+    from slimline.trust.request import GoldenRequest
     from slimline.watch.spec import Watch
 
 log = get_logger(__name__)
@@ -45,7 +47,7 @@ def run(job: Watch) -> Numbers:
 _KEPT = ("devices_well", "answers", "error_rate")
 
 
-def _golden(job: Watch) -> Golden | None:
+def _golden(job: Watch) -> GoldenRequest | None:
     if job.package is None:
         return None
     manifest = verify_package(job.package.path, load_trusted())
@@ -53,7 +55,7 @@ def _golden(job: Watch) -> Golden | None:
 
 
 def _look(
-    job: Watch, endpoint: Endpoint | None, golden: Golden | None, before: Traffic | None
+    job: Watch, endpoint: Endpoint | None, golden: GoldenRequest | None, before: Traffic | None
 ) -> tuple[dict[str, Any], list[str]]:
     """One look: what was seen, and what is wrong."""
     digest = job.package.digest if job.package else ""

@@ -1,4 +1,4 @@
-"""The golden examples of a package as one request, and the check of what comes back."""
+"""Golden inputs as one request to an endpoint, and the check of what comes back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from slimline.contract import BadData
-from slimline.deploy.receipt import GoldenAnswer
 from slimline.models.info import load_model_info
 from slimline.trust.golden import load_golden
 
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     from slimline.trust.manifest import PackageManifest
 
 CONTENT_TYPE = "application/x-npy"
+
+
+class GoldenAnswer(BaseModel):
+    """The golden request, as the endpoint answered it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    count: int
+    """Examples that were asked."""
+    difference: float
+    """Largest absolute difference between a logit and the expected one."""
+    tolerance: float
+    label: str
+    """What the model said of the first example."""
+    probability: float
+    """How sure it was."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class GoldenRequest:
             rows: list[dict[str, Any]] = json.loads(answer)["predictions"]
             logits = np.array([row["logits"] for row in rows], np.float64)
             first = rows[0]["label"], max(rows[0]["probabilities"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             msg = f"{who} answered its golden request with {answer[:200]!r}: no predictions"
             raise BadData(msg) from error
         if logits.shape != self.expected.shape:
