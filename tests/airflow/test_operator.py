@@ -23,8 +23,9 @@ from airflow.sdk.exceptions import (
 
 from slimline.adapters.airflow import connections
 from slimline.adapters.airflow.gate import GateOperator
-from slimline.adapters.airflow.operator import ComponentOperator
+from slimline.adapters.airflow.operator import ComponentOperator, _JobLog
 from slimline.adapters.airflow.retry import JobFailed
+from slimline.adapters.runners.environment import secret_values
 from slimline.adapters.runners.job_directory import JobDirectory
 from slimline.adapters.runners.process import ProcessRunner
 from slimline.contract import BadParameters
@@ -244,7 +245,12 @@ def test_connections_become_the_environment_of_a_job(no_connections):
         extra=json.dumps({"endpoint_url": "http://127.0.0.1:1", "region_name": "eu-1"}),
     )
     no_connections["slimline_mlflow"] = Connection(
-        conn_id="slimline_mlflow", conn_type="http", host="127.0.0.1", port=5000
+        conn_id="slimline_mlflow",
+        conn_type="http",
+        host="127.0.0.1",
+        port=5000,
+        login="me",
+        password="let-me-in-72",
     )
     assert connections.services() == {
         "AWS_ACCESS_KEY_ID": "key",
@@ -252,7 +258,25 @@ def test_connections_become_the_environment_of_a_job(no_connections):
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
         "AWS_REGION": "eu-1",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+        "MLFLOW_TRACKING_USERNAME": "me",
+        "MLFLOW_TRACKING_PASSWORD": "let-me-in-72",
     }
+
+
+def test_no_piece_of_a_secret_is_in_the_lines_that_a_task_logs_of_its_job(caplog):
+    pem = "-----BEGIN KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEHBG0w\n-----END KEY-----"
+    keys = json.dumps({"snapshot": pem})
+    told = _JobLog(
+        logging.getLogger("task"), secret_values({"SLIMLINE_SECRET_TUF": keys, "OTHER": "snapshot"})
+    )
+    with caplog.at_level(logging.INFO):
+        told.line(json.dumps({"time": "now", "level": "ERROR", "message": f"slimline: {pem}"}))
+        told.line('{"time": "half a record"}')
+        told.line("snapshot is a word")
+    assert "MIGHAgEAMBMGByqGSM49" not in caplog.text + told.end()
+    assert "AgEGCCqGSM49AwEHBG0w" not in caplog.text + told.end()
+    assert "half a record" in caplog.text
+    assert "snapshot is a word" in caplog.text
 
 
 def test_every_line_of_a_secret_is_masked_in_airflows_logs():

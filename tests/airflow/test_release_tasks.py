@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowNotFoundException,
@@ -118,6 +119,45 @@ def test_a_registry_that_is_away_is_tried_later(registry):
         Registry("http://127.0.0.1:9").aliases("digits")
     with pytest.raises(BadParameters, match="http"):
         Registry("sqlite:///mlflow.db")
+
+
+def _connected(monkeypatch, url: str) -> None:
+    made = Connection(
+        conn_id="slimline_mlflow", conn_type="http", host=url, login="me", password="let-me-in-71"
+    )
+
+    def get(name: str) -> Connection:
+        if name != made.conn_id:
+            raise AirflowNotFoundException(name)
+        return made
+
+    async def get_later(name: str) -> Connection:
+        return get(name)
+
+    monkeypatch.setattr(Connection, "get", get)
+    monkeypatch.setattr(Connection, "async_get", get_later)
+
+
+def test_a_registry_that_asks_for_a_password_gets_that_of_the_connection(registry, monkeypatch):
+    registry.authorization = "Basic " + base64.b64encode(b"me:let-me-in-71").decode()
+    with pytest.raises(BadParameters, match=r"401.*connection slimline_mlflow"):
+        resolve()
+    _connected(monkeypatch, registry.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the connection wins
+    assert resolve()["version"] == "2"
+    assert asyncio.run(AliasTrigger("digits")._version()) == "2"
+    assert "let-me-in-71" not in redact("it says let-me-in-71")
+
+
+def test_a_registry_that_asks_for_a_token_gets_that_of_the_environment(registry, monkeypatch):
+    registry.authorization = "Bearer abc"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    assert resolve()["version"] == "2"
+
+
+def test_an_alias_for_a_model_that_is_not_there_is_refused(registry):
+    with pytest.raises(BadData, match="unknown not found"):
+        Registry(registry.url).set_alias("unknown", "champion", "1")
 
 
 def test_the_registry_lists_all_versions_of_a_model(registry):

@@ -265,6 +265,10 @@ def test_the_environment_of_a_job_is_small() -> None:
     assert made["AWS_SECRET_ACCESS_KEY"] == "a"
     assert made["MLFLOW_TRACKING_URI"] == "http://m"
     assert made["OMP_NUM_THREADS"] == "1"
+    assert made["OMP_WAIT_POLICY"] == "PASSIVE"
+    given = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "let-me-in"}
+    assert given.items() <= job_environment(_Quiet, given, base).items()
+    assert secret_values(given) == ("let-me-in",)
 
 
 def test_a_work_directory_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ class FakeRegistry:
     models: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     broken: bool = False
+    authorization: str = ""
+    """The header that a call must have, when one is asked for."""
 
     def add(self, model: str, version: str, **tags: str) -> None:
         """Register a version; tags are written with `_` for `.`."""
@@ -63,7 +65,9 @@ def fake_registry() -> Iterator[FakeRegistry]:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else {}
             parts = urlsplit(self.path)
-            status, value = registry.answer(parts.path, dict(parse_qsl(parts.query)), body)
+            status, value = 401, {"message": "You are not authenticated."}
+            if registry.authorization in ("", self.headers.get("Authorization")):
+                status, value = registry.answer(parts.path, dict(parse_qsl(parts.query)), body)
             data = json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))

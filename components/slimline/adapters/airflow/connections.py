@@ -1,7 +1,7 @@
 """Airflow connections as the environment of a job: addresses, credentials and secrets.
 
     slimline_s3        login, password: the key pair; extra: endpoint_url, region_name
-    slimline_mlflow    host (with its scheme), port
+    slimline_mlflow    host (with its scheme), port; login, password where it asks for them
     slimline_<name>    password: the value of the secret `<name>` (signing, tuf, ...)
 
 A connection that does not exist leaves what the worker's own environment says. Each value that no
@@ -26,13 +26,10 @@ if TYPE_CHECKING:
 
     from slimline.contract import Component
 
-_SHORTEST = 8
-"""A line of a secret that is shorter says too little to be masked without masking other words."""
 
-
-def given_to(component: type[Component]) -> dict[str, str]:
-    """What connections give to a job of this component: services, and the secrets it declares."""
-    found = services()
+def secrets_of(component: type[Component]) -> dict[str, str]:
+    """The secrets that a component declares, as far as connections have them."""
+    found: dict[str, str] = {}
     for name in component.secrets:
         connection = _connection(f"slimline_{name}")
         if connection is not None and connection.password:
@@ -42,7 +39,7 @@ def given_to(component: type[Component]) -> dict[str, str]:
 
 
 def services() -> dict[str, str]:
-    """Addresses and credentials of S3, and the address of MLflow."""
+    """Addresses and credentials of S3 and of MLflow."""
     found: dict[str, str] = {}
     s3 = _connection("slimline_s3")
     if s3 is not None:
@@ -56,18 +53,24 @@ def services() -> dict[str, str]:
         )
     mlflow = _connection("slimline_mlflow")
     if mlflow is not None and mlflow.host:
-        found["MLFLOW_TRACKING_URI"] = address_of(mlflow)
+        found |= mlflow_environment(mlflow)
     mask(found)
     return found
 
 
 def mask(environment: Mapping[str, str]) -> None:
-    """Tell Airflow's masker every secret value, whole and line by line."""
+    """Tell Airflow's masker every secret value, whole and in pieces."""
     for value in secret_values(environment):
         mask_secret(value)
-        for line in value.splitlines():
-            if len(line) >= _SHORTEST and not line.startswith("-----"):
-                mask_secret(line)
+
+
+def mlflow_environment(connection: Connection) -> dict[str, str]:
+    """What MLflow's clients read of a connection."""
+    return _given(
+        MLFLOW_TRACKING_URI=address_of(connection),
+        MLFLOW_TRACKING_USERNAME=connection.login,
+        MLFLOW_TRACKING_PASSWORD=connection.password,
+    )
 
 
 @contextmanager

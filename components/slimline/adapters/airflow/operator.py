@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from slimline.recipe.plan import Source
 
 _LAST_LINES = 5
+_LONGEST_END = 4000
+"""Characters of a job's last lines that an error message holds."""
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
@@ -90,10 +92,10 @@ class ComponentOperator(BaseOperator):
         """Reuse what an equal job made, or run the job and read its manifest."""
         kind = load_component(self.component)
         job = kind.parse({**self._parameters(context), **self._inputs(kind, context)})
-        given = connections.given_to(kind)
-        environment = job_environment(kind, given)
+        services = connections.services()
+        environment = job_environment(kind, {**services, **connections.secrets_of(kind)})
         connections.mask(environment)
-        with connections.environment(given):
+        with connections.environment(services):
             store, runner = open_store(store_uri()), ProcessRunner()
             image = runner.image_digest(kind.image)
             identity = identify(job, image)
@@ -153,7 +155,11 @@ class ComponentOperator(BaseOperator):
             raise JobFailed(msg, code)
         manifest = read_manifest(store, launch.identity)
         if manifest is None:
-            msg = f"job {launch.identity[:12]} ended well and left no manifest in {store.uri}"
+            msg = (
+                f"job {launch.identity[:12]} ended well and left no manifest in {store.uri}: what "
+                "it reads or its code changed meanwhile, or its Python has another slimline; "
+                "start it again with both at rest"
+            )
             raise BadData(msg)
         handle.discard()
         return manifest
@@ -167,9 +173,9 @@ class _JobLog:
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
 
     def line(self, text: str) -> None:
-        for value in self._secrets:
-            text = text.replace(value, "***")
         level, message = _told(text)
+        for value in self._secrets:
+            message = message.replace(value, "***")
         if message.strip():
             self._last.append(message)
             getattr(self._log, _LEVELS.get(level, "info"))("%s", message)
@@ -177,7 +183,8 @@ class _JobLog:
     def end(self) -> str:
         """What a person needs to know of a job that failed: its error, or its last lines."""
         told = [line for line in self._last if line.startswith("slimline: ")]
-        return told[-1].removeprefix("slimline: ") if told else " | ".join(self._last)
+        end = told[-1].removeprefix("slimline: ") if told else " | ".join(self._last)
+        return end[-_LONGEST_END:]
 
 
 def store_uri() -> str:
@@ -213,9 +220,8 @@ def _told(text: str) -> tuple[str, str]:
             record = json.loads(text)
         except ValueError:
             return "INFO", text
-        return record["level"], "\n".join(
-            part for part in (record["message"], record.get("exception")) if part
-        )
+        parts = (str(record.get("message", text)), record.get("exception"))
+        return str(record.get("level", "INFO")), "\n".join(part for part in parts if part)
     return "INFO", text
 
 

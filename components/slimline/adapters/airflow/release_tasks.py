@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from slimline.adapters.airflow import connections
-from slimline.adapters.airflow.registry import Registry
+from slimline.adapters.airflow.registry import ADDRESS, Registry
 from slimline.contract import BadData, open_store
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ class SetAliasesOperator(BaseOperator):
 
 def open_registry() -> Registry:
     """The registry that the connection `slimline_mlflow` or the worker's environment names."""
-    with connections.environment(connections.services()):
-        return Registry(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    settings = {**os.environ, **connections.services()}
+    return Registry(settings.get(ADDRESS, ""), settings)
 
 
 def read_verdict(package: Mapping[str, str]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from slimline.adapters.airflow.connections import address_of
+from slimline.adapters.airflow.connections import mask, mlflow_environment
 from slimline.adapters.airflow.registry import fetch_aliases
 from slimline.contract import SlimlineError
 
@@ -62,7 +63,7 @@ class AliasTrigger(BaseEventTrigger):
             await asyncio.sleep(pause)
 
     async def _version(self) -> str | None:
-        return (await fetch_aliases(await _address(), self.model)).get(self.alias)
+        return (await fetch_aliases(await _settings(), self.model)).get(self.alias)
 
     @property
     def _key(self) -> str:
@@ -80,10 +81,11 @@ class AliasTrigger(BaseEventTrigger):
             await self.asset_state_store.aset(self._key, version)
 
 
-async def _address() -> str:
-    if found := os.environ.get("MLFLOW_TRACKING_URI"):
-        return found
-    try:
-        return address_of(await Connection.async_get("slimline_mlflow"))
-    except AirflowNotFoundException:
-        return ""
+async def _settings() -> dict[str, str]:
+    """Address and credentials of the registry: the connection's win, as in every task."""
+    settings = dict(os.environ)
+    with suppress(AirflowNotFoundException):
+        found = mlflow_environment(await Connection.async_get("slimline_mlflow"))
+        mask(found)
+        settings |= found
+    return settings

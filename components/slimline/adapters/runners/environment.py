@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from slimline.contract.secrets import secret_variable
@@ -14,20 +15,34 @@ if TYPE_CHECKING:
 
 _PASSED = frozenset(
     {
-        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"),
+        *("PYTHONPATH", "LD_LIBRARY_PATH"),
         *("CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-        *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"),
-        *("MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"),
+        *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        "AWS_EC2_METADATA_DISABLED",
+        *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+        *("MLFLOW_TRACKING_TOKEN", "MLFLOW_DISABLE_TELEMETRY"),
     }
 )
 _OWN, _SECRET = "SLIMLINE_", "SLIMLINE_SECRET_"
 _S3 = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
     *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
-    *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    *("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
 )
 """Where boto3's own chain finds credentials."""
+_SECRETS = frozenset(
+    {
+        *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+        *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    }
+)
+_BREAKS = re.compile(r'\r?\n|\\n|"')
+_SHORTEST_PIECE = 12
+"""A shorter piece says too little to be masked without masking other words."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -50,6 +65,7 @@ def job_environment(
     threads = str(max(1, min(int(component.needs.cpu), os.cpu_count() or 1)))
     return {
         **dict.fromkeys(_THREADS, threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait shall not take a core from other jobs
         **kept,
         "PYTHONUNBUFFERED": "1",
         "ORT_DISABLE_TELEMETRY": "1",
@@ -58,13 +74,19 @@ def job_environment(
 
 
 def secret_values(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The values in an environment that no log may show."""
-    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    return tuple(
-        v
-        for k, v in environment.items()
-        if v and (k in names or (k.startswith(_SECRET) and not k.endswith("_FILE")))
-    )
+    r"""What no log may show: the secrets in an environment, whole and in pieces, longest first.
+
+    Pieces are a secret's lines, also where it is JSON with line breaks written as `\n`.
+    """
+    whole = {v for k, v in environment.items() if v and is_secret(k)}
+    pieces = {piece for value in whole for piece in _BREAKS.split(value)}
+    long = {p for p in pieces if len(p) >= _SHORTEST_PIECE and not p.startswith("-----")}
+    return tuple(sorted(whole | long, key=len, reverse=True))
+
+
+def is_secret(name: str) -> bool:
+    """True for a variable whose value no one may see."""
+    return name in _SECRETS or (name.startswith(_SECRET) and not name.endswith("_FILE"))
 
 
 def _is_setting(name: str) -> bool:
