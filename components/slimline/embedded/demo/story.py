@@ -53,11 +53,16 @@ class Story:
         self.registry = Registry(stack.mlflow_url)
         self._asked: dict[str, float] = {}
 
+    def unpause(self) -> None:
+        """Airflow watches a promotion's asset only after it parsed an unpaused DAG again."""
+        for dag in (COMPRESS, RELEASE):
+            self.stack.airflow.unpause(dag)
+
     def compress(self, title: str, conf: dict[str, Any], expect: str = "success") -> Act:
         """Run the compress DAG."""
         self.say(f"\n{title}")
         airflow, clock = self.stack.airflow, time.monotonic()
-        self._unpause()
+        self.unpause()
         run = airflow.trigger(COMPRESS, conf)
         ended = self.follower.run(COMPRESS, run, expect=expect)
         return self.act(ended, time.monotonic() - clock)
@@ -120,11 +125,6 @@ class Story:
                 started = manifest.started if manifest else ""
                 act.steps[task["task_id"]] = {**value, "started": started}
         return act
-
-    def _unpause(self) -> None:
-        """Airflow watches a promotion's asset only after it parsed an unpaused DAG again."""
-        for dag in (COMPRESS, RELEASE):
-            self.stack.airflow.unpause(dag)
 
     def _released(self, run: str, clock: float, expect: str) -> Act:
         ended = self.follower.run(RELEASE, run, expect=expect, each=self._approve)
