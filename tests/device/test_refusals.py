@@ -9,10 +9,12 @@ import pytest
 from support.fleet import copy_of, make_fleet
 from tuf.api.metadata import Metadata
 
-from slimline.contract import TryLater
+from slimline.contract import BadData, Refused, TryLater
+from slimline.contract.artifact import FileEntry, digest_entries
 from slimline.fleet.documents import Budget, Campaign, Wave
 from slimline.fleet.fit import read_inventory
 from slimline.fleet.keys import generate_fleet_keys
+from slimline.fleet.reports import enrolled, open_report
 from slimline.fleet.repository import Lifetimes, Repository
 from slimline.trust.keys import generate_key
 
@@ -226,3 +228,65 @@ def _unchecked(fleet, name, snapshot):
     """Read a role as a thief does, who cannot check it with a key he lacks."""
     version = snapshot.signed.meta[f"{name}.json"].version
     return Metadata.from_bytes(fleet.objects.get(f"tuf/metadata/{version}.{name}.json"))
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"opset": "new"}, {"opset": None, "memory_mb": []}, {"arch": 3}, {"memory_mb": "x"}]
+)
+def test_a_requirement_that_cannot_be_read_is_a_misfit_and_no_crash(fleet, wanted):
+    agent = fleet.agent()
+    fleet.campaign(fleet.release(fleet.package(1), requires=wanted))
+
+    status = agent.poll()
+
+    assert status.state == "refused"
+    assert "does not fit this device" in status.reason
+
+
+def test_a_release_whose_files_lead_out_of_its_directory_is_refused_and_no_crash(fleet):
+    agent = fleet.agent()
+    descriptor = fleet.release(fleet.package(1))
+    outside = descriptor.files[0].model_copy(update={"path": "../../outside.json"})
+    files = (outside, *descriptor.files[1:])
+    listed = tuple(FileEntry(path=f.path, sha256=f.sha256, size=f.size) for f in files)
+    forged = descriptor.model_copy(
+        update={"version": "2", "files": files, "package_digest": digest_entries(listed)}
+    )
+    fleet.repository.publish_release(forged)
+    fleet.campaign(forged)
+
+    status = agent.poll()
+
+    assert status.state == "refused"
+    assert "outside.json" in status.reason
+    assert not list(fleet.home.rglob("outside.json"))
+
+
+def test_a_damaged_slot_does_not_lead_back_to_a_downgrade(fleet):
+    agent = fleet.agent()
+    for version in (1, 2):
+        fleet.tell(fleet.package(version, security_version=version))
+        agent.poll()
+    agent.close()
+    (fleet.settings().home / "current" / "card.md").write_text("damaged")
+
+    again = fleet.agent()
+
+    assert again.state.running is None
+    assert again.state.security_floor == 2
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"[]", b'{"payload": 1, "signatures": 5}'])
+def test_a_report_that_is_no_report_is_refused(fleet, data):
+    fleet.agent()
+    device = enrolled(fleet.objects, "gate")["d1"]
+
+    with pytest.raises(Refused, match="report of d1"):
+        open_report(data, device)
+
+
+def test_a_document_that_describes_no_device_is_named(fleet):
+    fleet.objects.put("devices/odd.json", b"{}")
+
+    with pytest.raises(BadData, match=r"devices/odd\.json describes no device"):
+        enrolled(fleet.objects, "gate")

@@ -6,7 +6,7 @@ import random
 import sys
 from typing import TYPE_CHECKING
 
-from slimline.contract import SlimlineError, TryLater, get_logger
+from slimline.contract import SlimlineError, get_logger
 from slimline.contract.log import setup_logging
 from slimline.device.agent import Agent, Settings
 from slimline.device.arguments import parser, stop_on_signal
@@ -52,7 +52,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
         while not stop.is_set():
             try:
                 agent.poll()
-            except TryLater as error:
+            except SlimlineError as error:  # a device is far away: it goes on asking
                 log.warning("%s", error)
             stop.wait(options.interval * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads load
     finally:

@@ -44,7 +44,7 @@ def fetch_package(disk: Disk, objects: Objects, descriptor: Descriptor, target: 
         raise Refused(msg)
     disk.make_directory(target)
     _remove_strangers(disk, descriptor, target)
-    there = {file.path: _verified_chunks(file, target / file.path) for file in descriptor.files}
+    there = {f.path: _verified_chunks(f, safe_join(target, f.path)) for f in descriptor.files}
     missing = descriptor.size - sum(
         min(there[f.path] * CHUNK_BYTES, f.size) for f in descriptor.files
     )
@@ -91,6 +91,6 @@ def _remove_strangers(disk: Disk, descriptor: Descriptor, target: Path) -> None:
     named = {file.path for file in descriptor.files}
     for path in sorted(target.rglob("*")):
         relative = path.relative_to(target).as_posix()
-        if (path.is_symlink() or path.is_file()) and relative not in named:
+        if path.is_symlink() or (path.is_file() and relative not in named):
             disk.remove(path)
     disk.sync_directory(target)

@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from slimline.contract import SlimlineError, TryLater, get_logger
+from slimline.contract import SlimlineError, get_logger
 from slimline.contract.log import setup_logging
 from slimline.device.agent import Agent, Settings
 from slimline.device.arguments import parser, stop_on_signal
@@ -66,7 +66,7 @@ class LocalFleet:
             status = agent.poll()
             after = status.after.version if status.after else ""
             told = {"version": after, "state": status.state, "reason": status.reason}
-        except TryLater as error:
+        except SlimlineError as error:
             told = {"version": "", "state": "unreachable", "reason": str(error)}
         except Exception as error:
             log.exception("%s failed", agent.settings.device)

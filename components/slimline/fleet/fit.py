@@ -6,14 +6,19 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
+import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from slimline.contract import TryLater
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_OPSET_OF_ORT_1_20 = 21
+_PROBE_SECONDS = 60
 _CLAUSE = re.compile(r"(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)")
 
 
@@ -31,11 +36,16 @@ class Inventory(BaseModel):
     """Versions of the preprocessing specification that the agent can apply."""
 
 
+@cache
 def read_inventory() -> Inventory:
-    """What this machine has; loads no runtime."""
+    """What this machine has; the runtime is asked in a process of its own, and once.
+
+    Raises:
+        TryLater: when the runtime does not start.
+    """
     return Inventory(
         onnxruntime=importlib.metadata.version("onnxruntime"),
-        opset=_OPSET_OF_ORT_1_20,
+        opset=_newest_opset(),
         arch=platform.machine(),
         memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6,
     )
@@ -50,7 +60,7 @@ def misfit(requires: Mapping[str, Any], inventory: Inventory) -> str:
         check = _CHECKS.get(name)
         if check is None:
             return f"it requires {name}, which this agent does not know"
-        if wanted is not None and not check(wanted, inventory):
+        if wanted is not None and not _met(check, wanted, inventory):
             return f"it requires {name} {_told(wanted)}, the device has {_has(name, inventory)}"
     return ""
 
@@ -65,6 +75,27 @@ def satisfies(version: str, clauses: str) -> bool:
         if not _compare(have, match[1], _numbers(match[2])):
             return False
     return True
+
+
+def _newest_opset() -> int:
+    command = [sys.executable, "-m", "slimline.measure.opset"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
+        )
+        return int(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        told = str(getattr(error, "stderr", "") or error).strip()[-200:]
+        msg = f"ONNX Runtime does not start, so nothing can be run: {told}; install it again"
+        raise TryLater(msg) from error
+
+
+def _met(check: Callable[[Any, Inventory], bool], wanted: Any, inventory: Inventory) -> bool:
+    """Whether a requirement is met; one that cannot be read is not."""
+    try:
+        return check(wanted, inventory)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _compare(have: tuple[int, ...], operator: str, wanted: tuple[int, ...]) -> bool:

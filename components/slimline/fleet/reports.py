@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from slimline.contract import Refused
+from slimline.contract import BadData, Refused
 from slimline.contract.store import Missing
 from slimline.fleet.documents import Device, Status
 from slimline.fleet.keys import public_key, public_pem, signer
@@ -15,6 +15,7 @@ from slimline.fleet.keys import public_key, public_pem, signer
 if TYPE_CHECKING:
     from slimline.fleet.objects import Objects
 
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 PAYLOAD_TYPE = "application/vnd.slimline.status+json"
 
 
@@ -29,10 +30,19 @@ def enrol(objects: Objects, device: str, group: str, private_pem: str) -> Device
 
 
 def enrolled(objects: Objects, group: str) -> dict[str, Device]:
-    """All devices of a group by id."""
+    """All devices of a group by id.
+
+    Raises:
+        BadData: on a document that describes no device.
+    """
     found: dict[str, Device] = {}
     for key in objects.keys("devices/"):
-        device = Device.model_validate_json(objects.get(key))
+        try:
+            device = Device.model_validate_json(objects.get(key))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]["msg"]
+            msg = f"{key} describes no device ({first}): enrol the device again, or remove it"
+            raise BadData(msg) from error
         if device.group == group and key == f"devices/{device.id}.json":
             found[device.id] = device
     return found
@@ -69,7 +79,7 @@ def open_report(data: bytes, device: Device) -> Status:
         envelope = Envelope.from_dict(json.loads(data))
         envelope.verify([public_key(device.public_key)], 1)
         status = Status.model_validate_json(envelope.payload)
-    except (ValueError, KeyError, TypeError, VerificationError, ValidationError) as error:
+    except (*_MALFORMED, VerificationError, ValidationError) as error:
         msg = f"report of {device.id}: the device's key did not sign it ({type(error).__name__})"
         raise Refused(msg) from error
     if (status.device, status.group) != (device.id, device.group):

@@ -11,8 +11,8 @@ What is published is written in the order targets, role, snapshot, timestamp: un
 is there, devices see the old state whole. Versioned files are never written twice, so a publisher
 that was killed leaves files that nobody names and no damage.
 
-It does **not** arbitrate between publishers: one at a time per fleet. The timestamp is read back,
-so that of two at once at least one is told to try again.
+It does **not** arbitrate between publishers: one at a time per fleet. The timestamp is read before
+it is written and read back, so that of two at once at least one is told to try again.
 """
 
 from __future__ import annotations
@@ -112,10 +112,27 @@ class Repository:
         target = campaign_target(campaign.group)
         return self._publish(campaign_role(campaign.group), target, _json(campaign))
 
-    def refresh(self) -> None:
-        """Sign snapshot and timestamp anew, so that they do not expire while nothing happens."""
+    def refresh(self) -> dict[str, datetime]:
+        """Sign anew, so that nothing expires while nothing happens.
+
+        Snapshot and timestamp are signed each time; other roles whose key is at hand are when half
+        of their time is over. A role whose key lies elsewhere, and root, stay as they are.
+
+        Returns:
+            When each role that could be read with the keys at hand ends.
+        """
         timestamp = self._timestamp()
-        self._finish(self._snapshot(timestamp), timestamp)
+        snapshot = self._snapshot(timestamp)
+        ends: dict[str, datetime] = {}
+        for role in sorted(name.removesuffix(".json") for name in snapshot.signed.meta):
+            if role.partition("/")[0] in self._keys:
+                metadata = self._role(role, snapshot)
+                if self._is_due(role, metadata):
+                    self._write(role, metadata)
+                    self._name(snapshot, role, metadata)
+                ends[role] = metadata.signed.expires
+        self._finish(snapshot, timestamp)
+        return {**ends, "snapshot": snapshot.signed.expires, "timestamp": timestamp.signed.expires}
 
     def release(self, name: str, version: str) -> Descriptor | None:
         """A published release."""
@@ -147,14 +164,16 @@ class Repository:
     def _finish(self, snapshot: Metadata[Any], timestamp: Metadata[Any]) -> None:
         from tuf.api.metadata import MetaFile
 
+        msg = f"another publisher wrote to {self.objects.uri} at the same time: run it again"
         data = self._write("snapshot", snapshot)
         hashed = MetaFile.from_data(snapshot.signed.version, data, ["sha256"])
         timestamp.signed.snapshot_meta = hashed
         timestamp.signed.version += 1
         signed = self._sign("timestamp", timestamp)
+        if self._exists() and self._timestamp().signed.version >= timestamp.signed.version:
+            raise TryLater(msg)
         self.objects.put(_TIMESTAMP, signed)
         if self.objects.get(_TIMESTAMP) != signed:
-            msg = f"another publisher wrote to {self.objects.uri} at the same time: run it again"
             raise TryLater(msg)
 
     def _write(self, role: str, metadata: Metadata[Any]) -> bytes:
@@ -167,6 +186,11 @@ class Repository:
             if self.objects.put(key, data, if_absent=True):
                 return data
             first = False
+
+    def _is_due(self, role: str, metadata: Metadata[Any]) -> bool:
+        expires: datetime = metadata.signed.expires
+        lifetime = self._lifetimes.expiry(role.partition("/")[0]) - datetime.now(UTC)
+        return expires - datetime.now(UTC) < lifetime / 2
 
     def _sign(self, role: str, metadata: Metadata[Any]) -> bytes:
         key = role.partition("/")[0]
