@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from support.double.spec import Double
 
 from slimline.adapters.argv import command_for, to_argv, values_of
-from slimline.contract import BadParameters, Dataset
+from slimline.contract import BadParameters, Dataset, LocalStore, TryLater
 
 NUMBER = Dataset(uri="s3://bucket/artifacts/" + "a" * 64, digest="a" * 64)
 
@@ -46,6 +48,26 @@ def test_an_output_is_not_copied_over_files_that_are_there(number, tmp_path):
     (tmp_path / "full" / "mine").write_text("mine")
     with pytest.raises(BadParameters, match=r"--doubled: .* is not empty"):
         run("--number", number, "--store", str(tmp_path / "s"), "--doubled", str(tmp_path / "full"))
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine"]
+    assert not (tmp_path / "s").exists(), "the work was done before it was told"
+
+
+def test_an_output_is_copied_whole_or_not_at_all(number, tmp_path, monkeypatch):
+    def fill_the_disk(_source, target):
+        Path(target).write_text("4")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = LocalStore(tmp_path / "s")
+    run("--number", number, "--store", str(store.root))
+    monkeypatch.setattr("shutil.copyfile", fill_the_disk)
+    with pytest.raises(TryLater, match="No space left on device; free some space"):
+        run("--number", number, "--store", str(store.root), "--doubled", str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+
+
+def test_an_output_cannot_be_copied_where_nothing_is_written(number, tmp_path):
+    with pytest.raises(TryLater, match=r"cannot write /proc/none/copy: .*another directory"):
+        run("--number", number, "--store", str(tmp_path / "s"), "--doubled", "/proc/none/copy")
 
 
 @given(

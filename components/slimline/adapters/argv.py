@@ -81,6 +81,9 @@ def values_of(component: type[Component], given: dict[str, Any]) -> dict[str, An
 
 def _run(component: type[Component], given: dict[str, Any]) -> None:
     job = component.parse(values_of(component, given))
+    copies = {name: given[name] for name in component.outputs() if given[name]}
+    for name, text in copies.items():
+        _new_directory(name, text)  # now, not after hours of work
     work_dir = Path(given["work_dir"] or tempfile.mkdtemp(prefix="slimline-"))
     try:
         outcome = execute(
@@ -91,9 +94,8 @@ def _run(component: type[Component], given: dict[str, Any]) -> None:
             lineage=given["lineage"],
             force=given["force"],
         )
-        for name in component.outputs():
-            if given[name]:
-                _copy_output(outcome, name, Path(given[name]))
+        for name, text in copies.items():
+            _copy_output(outcome, name, _new_directory(name, text))
     finally:
         if not given["work_dir"]:
             shutil.rmtree(work_dir, ignore_errors=True)
@@ -114,14 +116,28 @@ def describe(outcome: Outcome) -> str:
     )
 
 
-def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
-    from slimline.contract.store import fetch_artifact  # noqa: PLC0415 - only when asked for
-
-    target.mkdir(parents=True, exist_ok=True)
-    if any(target.iterdir()):
+def _new_directory(name: str, text: str) -> Path:
+    """Where an output is to be copied: nothing may be there."""
+    target = Path(text)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         msg = f"{flag(name)}: {target} is not empty; give a new directory"
         raise BadParameters(msg)
-    fetch_artifact(outcome[name], target)
+    return target
+
+
+def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
+    """Copy an output whole, or leave nothing."""
+    from slimline.contract.store import disk_error, fetch_artifact  # noqa: PLC0415 - if asked for
+
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        fetch_artifact(outcome[name], target)
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise disk_error(target, error) from error
+    except Exception:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def _null_is_a_choice(schema: Schema) -> bool:

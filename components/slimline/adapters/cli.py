@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import traceback
@@ -20,6 +19,7 @@ from slimline.contract import (
     open_store,
 )
 from slimline.contract.cache import last_answer, read_manifest
+from slimline.contract.disk import is_full_disk
 from slimline.contract.log import setup_logging
 
 _USAGE, _LATER, _BUG = 64, 75, 1
@@ -42,11 +42,11 @@ def main() -> None:
         click.echo(f"slimline: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last frame: told in full, with a code of its own
+        if is_full_disk(error):
+            click.echo(f"slimline: the disk is full ({error}); free some space", err=True)
+            sys.exit(_LATER)
         traceback.print_exc()
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full:
-            click.echo("slimline: the disk is full; free some space and run again", err=True)
-        sys.exit(_LATER if full else _BUG)
+        sys.exit(_BUG)
 
 
 class _Components(click.Group):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from slimline.contract.artifact import Artifact, digest_json
 from slimline.contract.cache import commit, decide, remember
 from slimline.contract.code import code_digest
+from slimline.contract.disk import full_disk_told
 from slimline.contract.errors import BadData, Killed
 from slimline.contract.log import get_logger
 from slimline.contract.manifest import Identity, Manifest, Ref
@@ -177,7 +178,8 @@ def execute(
     if decision.manifest is not None:
         remember(store, lineage, identity.digest, decision.reason)
         return Outcome(decision.manifest, stored_outputs(component, decision.manifest))
-    outcome = _work(component, store, identity, decision.reason, work_dir)
+    with full_disk_told(work_dir):
+        outcome = _work(component, store, identity, decision.reason, work_dir)
     remember(store, lineage, identity.digest, decision.reason)
     return outcome
 
@@ -187,7 +189,9 @@ def run_here(component: Component, store: Store | None, work_dir: Path | None) -
     root = work_dir or Path(tempfile.mkdtemp(prefix="slimline-"))
     kept = store or LocalStore(root / "store")
     identity = identify(component)
-    return _work(component, kept, identity, "ran: called directly", root / identity.digest[:12])
+    work = root / identity.digest[:12]
+    with full_disk_told(work):
+        return _work(component, kept, identity, "ran: called directly", work)
 
 
 def stored_outputs(component: Component, manifest: Manifest) -> dict[str, Artifact]:

@@ -84,7 +84,8 @@ def load_examples(source: Path, *, split: Split | None = None) -> Examples:
         split: what it must be; a test split given where a training split is due is refused.
 
     Raises:
-        BadData: on another split, or on arrays that do not fit `dataset.json`.
+        BadData: on another split, arrays that do not fit `dataset.json`, a class without a label,
+            or a value that is not finite.
     """
     import numpy as np
 
@@ -107,4 +108,19 @@ def load_examples(source: Path, *, split: Split | None = None) -> Examples:
             f"{info.dtype} {due[0]}: run check_data again"
         )
         raise BadData(msg)
+    _check_values(info, x, y)
     return Examples(info, x, y, identity)
+
+
+def _check_values(info: DatasetInfo, x: NDArray[np.generic], y: NDArray[np.int64]) -> None:
+    import numpy as np
+
+    if len(y) and not 0 <= y.min() <= y.max() < len(info.labels):
+        msg = (
+            f"dataset {info.name}: classes {y.min()} to {y.max()} are in its {info.split} split, "
+            f"but it names {len(info.labels)} labels: check the data"
+        )
+        raise BadData(msg)
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        msg = f"dataset {info.name}: its {info.split} split holds NaN or infinity: clean the data"
+        raise BadData(msg)

@@ -149,7 +149,7 @@ def check_answers(
     import numpy as np
 
     ours = session(adopted)
-    single = logits(ours, x, batch=1)
+    single = logits(ours, x, batch=1, what=str(source))
     if single.shape[1] != len(labels):
         msg = f"{source} gives {single.shape[1]} logits for {len(labels)} labels: name them all"
         raise BadData(msg)

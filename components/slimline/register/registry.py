@@ -115,7 +115,10 @@ class Registry:
         except MlflowException as error:
             status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                msg = f"MLflow at {self.address} does not answer: {error.message:.300}"
+                msg = (
+                    f"MLflow at {self.address} does not answer: {error.message:.300}; try later, "
+                    f"or set {_VARIABLE} to where it is"
+                )
                 raise TryLater(msg) from error
             if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 msg = (
