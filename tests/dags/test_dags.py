@@ -32,6 +32,13 @@ def test_there_is_a_dag_for_each_recipe_and_reason_to_run(dags):
     assert set(dags) == {f"{kind}_{name}" for kind in kinds for name in RECIPES} | {"janitor"}
 
 
+def test_the_janitor_renews_each_fleet_once(dags):
+    renewals = {t.task_id: t for t in dags["janitor"].tasks if t.task_id.startswith("renew_")}
+    assert {t.component for t in renewals.values()} == {"renew"}
+    fleets = [t.parameters["repository"] for t in renewals.values()]
+    assert len(set(fleets)) == len(fleets) > 0
+
+
 def test_every_dag_and_task_has_an_owner_docs_retries_by_exit_code_and_a_limit(dags):
     for dag in dags.values():
         assert dag.doc_md

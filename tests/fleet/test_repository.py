@@ -11,7 +11,7 @@ from support.fleet import GROUP, make_fleet
 from slimline.contract import BadData, BadParameters, TryLater
 from slimline.fleet.keys import generate_fleet_keys, parse_fleet_keys
 from slimline.fleet.objects import open_objects
-from slimline.fleet.repository import Repository
+from slimline.fleet.repository import Lifetimes, Repository
 
 
 @pytest.fixture
@@ -98,6 +98,45 @@ def test_refreshing_moves_the_expiry(fleet):
     after = _signed(fleet, "timestamp.json")
     assert after["version"] == before["version"] + 1
     assert datetime.fromisoformat(after["expires"]) > datetime.now(UTC) + timedelta(days=6)
+
+
+def test_a_refresh_signs_what_is_past_half_of_its_time_and_leaves_its_words_alone(fleet):
+    fleet.campaign(fleet.release(fleet.package(1)))
+    told = fleet.repository.campaign(GROUP)
+    ends = fleet.repository.refresh()
+    month = datetime.now(UTC) + timedelta(days=29)
+    assert ends["campaigns/gate"] > month
+    names = list(fleet.objects.keys("tuf/metadata/"))
+    soon = Lifetimes(releases=1000, campaigns=61)
+    longer = Repository(fleet.objects, fleet.keys, soon).refresh()
+    assert longer["campaigns/gate"] > month + timedelta(days=30)
+    assert longer["releases"] > ends["releases"] + timedelta(days=600)
+    assert longer["targets"] == ends["targets"]
+    new = {n.split(".", 1)[1] for n in set(fleet.objects.keys("tuf/metadata/")) - set(names)}
+    assert new == {
+        *("campaigns%2Fdoor.json", "campaigns%2Fgate.json", "releases.json", "snapshot.json")
+    }
+    assert fleet.repository.campaign(GROUP) == told
+
+
+def test_a_refresh_leaves_a_role_whose_key_lies_elsewhere(fleet):
+    keys = {role: fleet.keys[role] for role in ("snapshot", "timestamp")}
+    assert Repository(fleet.objects, keys).refresh().keys() == {"snapshot", "timestamp"}
+
+
+def test_what_another_publisher_said_meanwhile_is_not_taken_back(fleet):
+    descriptor = fleet.release(fleet.package(1))
+    ours, put = fleet.repository, []
+
+    def overtaken(key, data, **options):
+        if key.endswith("snapshot.json") and not put:
+            put.append(fleet.campaign(descriptor))
+        return open_objects(fleet.uri).put(key, data, **options)
+
+    ours.objects.put = overtaken
+    with pytest.raises(TryLater, match="another publisher"):
+        ours.refresh()
+    assert fleet.repository.campaign(GROUP) == put[0]
 
 
 def test_metadata_that_somebody_else_wrote_is_not_signed_again(fleet):

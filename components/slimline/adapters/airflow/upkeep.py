@@ -1,4 +1,4 @@
-"""The janitor DAG: once a day, leftovers of processes and old results go."""
+"""The janitor DAG: once a day, leftovers and old results go, and fleets' signatures are renewed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, BaseOperator, Param
 
 from slimline.adapters.airflow import connections
-from slimline.adapters.airflow.common import START, task_defaults
+from slimline.adapters.airflow.common import START, component_task, task_defaults
 from slimline.adapters.airflow.operator import store_uri
 from slimline.adapters.airflow.release_tasks import open_registry
 from slimline.adapters.janitor import Find, sweep_store, sweep_work
 from slimline.adapters.runners.process import work_directory
 from slimline.contract import open_store
+from slimline.recipe.plan import Step
+from slimline.recipe.release import release_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow.sdk import Context
+
+    from slimline.recipe.schema import Recipe
 
 
 class SweepOperator(BaseOperator):
@@ -66,12 +70,13 @@ class SweepStoreOperator(SweepOperator):
             return sweep_store(store, older_than=older_than, dry_run=dry_run, protected=protected)
 
 
-def janitor_dag(models: Sequence[str]) -> DAG:
+def janitor_dag(recipes: Sequence[Recipe]) -> DAG:
     """Build `janitor`.
 
     Args:
-        models: names of the registered models whose packages stay.
+        recipes: the packages of their registered models stay; their fleets are renewed.
     """
+    models = [recipe.name for recipe in recipes]
     with DAG(
         "janitor",
         schedule="@daily",
@@ -80,7 +85,8 @@ def janitor_dag(models: Sequence[str]) -> DAG:
         max_active_runs=1,
         default_args=task_defaults("slimline"),
         tags={"slimline", "janitor"},
-        doc_md="# Janitor\n\nRemoves what ended jobs left behind, and results that grew old.",
+        doc_md="# Janitor\n\nRemoves what ended jobs left behind, and results that grew old; "
+        "signs the metadata of fleets anew before it expires.",
         params={
             "dry_run": Param(default=False, type="boolean", description="Only tell what would go."),
             "work_days": Param(
@@ -93,4 +99,19 @@ def janitor_dag(models: Sequence[str]) -> DAG:
     ) as dag:
         SweepWorkOperator(task_id="work", doc_md=SweepWorkOperator.__doc__)
         SweepStoreOperator(task_id="store", models=models, doc_md=SweepStoreOperator.__doc__)
+        for step in _renewals(recipes):
+            component_task(step, "janitor")
     return dag
+
+
+def _renewals(recipes: Sequence[Recipe]) -> Iterable[Step]:
+    """A step for each fleet, named for the first recipe that has it."""
+    steps = [(r.name, step) for r in recipes for step in release_plan(r)]
+    fleets: dict[str, str] = {}
+    for name, step in steps:
+        if step.component == "ota":
+            fleets.setdefault(step.parameters["repository"], name)
+    return [
+        Step(f"renew_{name}", "renew", {"repository": repository}, {})
+        for repository, name in fleets.items()
+    ]
