@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ model:
   factory:
     call: slimline.models.zoo:small_cnn
     arguments: {classes: 10, channels: 1, widths: [8, 16]}
-train: {epochs: 150, batch_size: 256}
+train: {epochs: 100, batch_size: 256}
 passes:
   - quantize: {scheme: int8-static}
 validate: {latency_rounds: 20}
@@ -95,8 +95,14 @@ def family(state_dir: Path) -> set[psutil.Process]:
     A process that wrote a title over its environment is known by its parent.
     """
     own = psutil.Process()
-    marked = {p for p in psutil.process_iter() if p != own and _is_marked(p, state_dir)}
-    return marked | {child for p in marked for child in _children(p)}
+    parents = {p: _parent(p) for p in psutil.process_iter() if p != own}
+    found = {p for p in parents if _is_marked(p, state_dir)}
+    more = found
+    while more:
+        pids = {p.pid for p in more}
+        more = {p for p, parent in parents.items() if parent in pids} - found
+        found |= more
+    return found
 
 
 def worker_of(state_dir: Path, task_instance: str) -> psutil.Process:
@@ -126,8 +132,8 @@ class Lookout(threading.Thread):
         self._stop_now = threading.Event()
 
     def run(self) -> None:
-        """Look three times a second."""
-        while not self._stop_now.wait(0.3):
+        """Look twice a second."""
+        while not self._stop_now.wait(0.5):
             found = family(self.state_dir)
             self.seen |= found
             self.command_lines |= {command_line(process) for process in found}
@@ -147,17 +153,15 @@ def _is_marked(process: psutil.Process, state_dir: Path) -> bool:
         return False
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
+def _parent(process: psutil.Process) -> int:
     try:
-        return process.children(recursive=True)
+        return process.ppid()
     except psutil.Error:
-        return []
+        return 0
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
+    for place, _, names in os.walk(folder):  # which passes over what is removed meanwhile
+        for path in (Path(place, name) for name in names):
+            with suppress(OSError):
                 yield str(path), path.read_bytes()
-        except OSError:  # it was there a moment ago
-            continue

@@ -28,6 +28,7 @@ _PASSED_ON = (
     "PATH",
     "PYTHONPATH",
     "SLIMLINE_LOG",
+    "SLIMLINE_STATE_DIR",  # by which the demo finds what it has to stop
     "SLIMLINE_TRUSTED_KEYS",
     "TMPDIR",
 )
