@@ -7,6 +7,7 @@ from support.packages import tiny_evaluation, tiny_model
 
 from slimline.contract import BadParameters, Evaluation, Model, Refused
 from slimline.gate.spec import Gate
+from slimline.measure.evaluation import Interval
 from slimline.trust.keys import TrustedKeys, generate_key
 from slimline.trust.verdict import read_verdict, require_passed
 
@@ -246,3 +247,24 @@ def test_the_signing_key_is_in_no_file_and_no_number(candidate, tmp_path):
     files = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
     assert files
     assert all(secret_line.encode() not in path.read_bytes() for path in files)
+
+
+def test_a_speedup_that_may_be_none_is_refused_though_its_median_is_enough(judge, candidate):
+    record = tiny_evaluation(candidate.digest)
+    interval = Interval(value=1.1, low=0.9, high=1.3)
+    last = record.stages[-1].model_copy(update={"speedup": 1.1, "speedup_interval": interval})
+    noisy = record.model_copy(update={"stages": (record.stages[0], last)})
+
+    judged, _ = judge(noisy, min_speedup=1)
+
+    assert judged.reasons == ("lower bound of the speedup is 0.9, at least 1 is demanded",)
+    assert judge(noisy, min_speedup=0.9)[0].passed
+
+
+def test_a_bound_of_too_little_confidence_is_refused(judge, candidate):
+    record = tiny_evaluation(candidate.digest)
+    unsure = record.non_inferiority.model_copy(update={"confidence": 0.6})
+
+    judged, _ = judge(record.model_copy(update={"non_inferiority": unsure}))
+
+    assert judged.reasons == ("the evaluation's confidence is 0.6, at least 0.95 is demanded",)

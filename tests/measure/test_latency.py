@@ -15,6 +15,8 @@ from slimline.measure.evaluation import (
     StageNumbers,
     load_evaluation,
     save_evaluation,
+    slower_steps,
+    speed_in_words,
 )
 from slimline.measure.runtime import session
 
@@ -102,3 +104,42 @@ def test_an_evaluation_with_a_number_that_is_not_finite_is_refused(tmp_path, num
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(BadData, match="finite number"):
         load_evaluation(tmp_path)
+
+
+def timed(stage, latency_ms, speedup):
+    low, value, high = speedup
+    return StageNumbers(
+        stage=stage,
+        model_digest="c" * 64,
+        accuracy=Interval(value=0.9, low=0.8, high=0.95),
+        per_class={"a": 0.9},
+        bytes=100,
+        latency_ms=Interval(value=latency_ms, low=latency_ms * 0.99, high=latency_ms * 1.01),
+        memory_mb=1.0,
+        speedup=value,
+        shrink=2.0,
+        speedup_interval=Interval(value=value, low=low, high=high),
+    )
+
+
+@pytest.mark.parametrize(
+    ("speedup", "said"),
+    [
+        ((1.9, 2.0, 2.1), "2.00 times as fast as teacher"),
+        ((0.4, 0.5, 0.6), "SLOWER than teacher: 2.00 times its time"),
+        ((0.9, 1.05, 1.2), "no faster and no slower than teacher"),
+    ],
+)
+def test_speed_is_told_plainly(speedup, said):
+    assert said in speed_in_words(timed("quantized", 1.0, speedup), "teacher")
+
+
+def test_a_step_that_made_the_model_slower_is_named_though_the_whole_is_faster():
+    stages = [
+        timed("teacher", 1.0, (1, 1, 1)),
+        timed("pruned", 0.5, (2, 2, 2)),
+        timed("quantized", 0.6, (1.6, 1.7, 1.8)),
+    ]
+    [sentence] = slower_steps(stages)
+    assert sentence.startswith("quantized is slower than pruned")
+    assert slower_steps(stages[:2]) == ()

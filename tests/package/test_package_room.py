@@ -80,6 +80,10 @@ def write_verdict(inputs, record, digest, private=PRIVATE):
     (inputs / "verdict" / "verdict.dsse.json").write_bytes(sign_verdict(record, digest, private))
 
 
+def evaluation_of(inputs, digest):
+    return tiny_evaluation(digest, dataset_digest=Dataset.at(inputs / "test").digest)
+
+
 def job(inputs, **changes):
     given = {
         "model": Model.at(inputs / "model"),
@@ -216,7 +220,7 @@ def test_no_package_is_built_on_a_verdict_for_other_bytes(inputs):
 
 def test_no_package_is_built_on_a_foreign_verdict(inputs):
     digest = Model.at(inputs / "model").digest
-    write_verdict(inputs, tiny_verdict(tiny_evaluation(digest)), digest, generate_key()[0])
+    write_verdict(inputs, tiny_verdict(evaluation_of(inputs, digest)), digest, generate_key()[0])
     with pytest.raises(Refused, match="verdict is signed by a key that is not trusted"):
         job(inputs).run()
 
@@ -224,7 +228,7 @@ def test_no_package_is_built_on_a_foreign_verdict(inputs):
 def test_a_verdict_by_a_former_key_counts_while_that_key_is_trusted(inputs, monkeypatch):
     former, former_public = generate_key()
     digest = Model.at(inputs / "model").digest
-    write_verdict(inputs, tiny_verdict(tiny_evaluation(digest)), digest, former)
+    write_verdict(inputs, tiny_verdict(evaluation_of(inputs, digest)), digest, former)
     (inputs / "keys").mkdir()
     (inputs / "keys" / "now.pem").write_text(PUBLIC)
     (inputs / "keys" / "former.pem").write_text(former_public)
@@ -235,7 +239,7 @@ def test_a_verdict_by_a_former_key_counts_while_that_key_is_trusted(inputs, monk
 def test_a_signing_key_that_receivers_do_not_trust_is_found_at_the_build(inputs, monkeypatch):
     other = generate_key()
     digest = Model.at(inputs / "model").digest
-    write_verdict(inputs, tiny_verdict(tiny_evaluation(digest)), digest, other[0])
+    write_verdict(inputs, tiny_verdict(evaluation_of(inputs, digest)), digest, other[0])
     (inputs / "keys").mkdir()
     (inputs / "keys" / "other.pem").write_text(other[1])
     monkeypatch.setenv("SLIMLINE_TRUSTED_KEYS", str(inputs / "keys"))

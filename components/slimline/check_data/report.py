@@ -33,7 +33,7 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}
 td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
+td.n{text-align:right;width:3rem;font-variant-numeric:tabular-nums}
 .yes{color:#0a6b2d}.no{color:#b00020}
 .bar{background:#4a7ebb;height:.7rem;display:inline-block}
 img{image-rendering:pixelated;vertical-align:middle}
@@ -87,7 +87,8 @@ def _expectations(findings: tuple[Finding, ...]) -> Iterator[str]:
     yield "<h2>Expectations</h2><table><tr><th>Check<th>Expected<th>Observed<th></tr>"
     for f in findings:
         mark = "<td class=yes>holds" if f.passed else "<td class=no>fails"
-        cells = "".join(f"<td>{escape(str(c))}" for c in (f.key, f.expected, f.observed))
+        told = f.key.replace("_", " "), f.expected, _text(f.observed)
+        cells = "".join(f"<td>{escape(c)}" for c in told)
         yield f"<tr>{cells}{mark}</tr>"
     yield "</table>"
 
@@ -100,7 +101,7 @@ def _classes(splits: Mapping[Split, Examples]) -> Iterator[str]:
     yield f"<table><tr><th>Class{heads}</tr>"
     for i, label in enumerate(labels):
         cells = "".join(
-            f"<td class=n>{c[i]}<td><i class=bar style='width:{9 * c[i] / most:.2f}rem'></i>"
+            f"<td class=n>{c[i]}<td><i class=bar style='width:{7 * c[i] / most:.2f}rem'></i>"
             for c in counts.values()
         )
         yield f"<tr><td>{escape(label)}{cells}</tr>"
@@ -145,8 +146,13 @@ def _features(train: Examples) -> Iterator[str]:
     yield from _table(("Feature", "Min", "Mean", "Max", "Standard deviation"), rows)
 
 
+def _text(value: Any) -> str:
+    """A number with the digits that a person reads; the rest is in validation.json."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Iterator[str]:
     yield "<table><tr>" + "".join(f"<th>{h}" for h in heads) + "</tr>"
     for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(str(cell))}" for cell in row) + "</tr>"
+        yield "<tr>" + "".join(f"<td>{escape(_text(cell))}" for cell in row) + "</tr>"
     yield "</table>"

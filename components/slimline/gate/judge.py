@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import Refused
-from slimline.measure.evaluation import EvaluationRecord
+from slimline.measure.evaluation import EvaluationRecord, Interval
 from slimline.trust.dsse import check_form
 from slimline.trust.strict import read_object
 
@@ -67,6 +67,7 @@ def numbers_of(record: EvaluationRecord) -> dict[str, Any]:
         "memory_mb": candidate.memory_mb,
         "shrink": candidate.shrink,
         "speedup": candidate.speedup,
+        "speedup_low": (candidate.speedup_interval or _point(candidate.speedup)).low,
         "test_examples": paired.examples,
     }
 
@@ -83,6 +84,9 @@ def _unusable(job: Gate, digest: str, record: EvaluationRecord) -> Iterator[str]
     if abs(record.non_inferiority.margin - job.margin) > _CLOSE:
         theirs = record.non_inferiority.margin
         yield f"the evaluation was made for margin {theirs:g}, the gate's is {job.margin:g}"
+    if record.non_inferiority.confidence < job.confidence - _CLOSE:
+        theirs = record.non_inferiority.confidence
+        yield f"the evaluation's confidence is {theirs:g}, at least {job.confidence:g} is demanded"
     first, last = _classes(record.stages[0]), _classes(record.stages[-1])
     if not last or first != last:
         yield f"the evaluation misses classes: the candidate has {len(last)}, baseline {len(first)}"
@@ -98,7 +102,7 @@ def _unmet(job: Gate, record: EvaluationRecord) -> Iterator[str]:
     for what, key, least in (
         ("accuracy", "accuracy", job.min_accuracy),
         ("shrink", "shrink", job.min_shrink),
-        ("speedup", "speedup", job.min_speedup),
+        ("lower bound of the speedup", "speedup_low", job.min_speedup),
         ("number of test examples", "test_examples", job.min_test_examples),
     ):
         if least is not None and not numbers[key] >= least:
@@ -114,6 +118,11 @@ def _unmet(job: Gate, record: EvaluationRecord) -> Iterator[str]:
         if job.per_class_max_drop is not None and not drop <= job.per_class_max_drop:
             limit = job.per_class_max_drop
             yield f"accuracy of class {label} dropped by {drop:.4f}, at most {limit:g} is allowed"
+
+
+def _point(value: float) -> Interval:
+    """An estimate whose interval was not kept."""
+    return Interval(value=value, low=value, high=value)
 
 
 def _classes(stage: StageNumbers) -> set[str]:

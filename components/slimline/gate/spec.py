@@ -38,6 +38,12 @@ class Gate(Component):
         le=1,
         description="Largest drop in accuracy accepted, a fraction; the margin of the evaluation.",
     )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Least confidence, one-sided, that the bound of the drop must have.",
+    )
     min_accuracy: float | None = Field(
         None, ge=0, le=1, description="Least accuracy, as a fraction."
     )
@@ -55,7 +61,10 @@ class Gate(Component):
         None, gt=0, description="Least ratio of the baseline's bytes to the candidate's."
     )
     min_speedup: float | None = Field(
-        None, gt=0, description="Least ratio of the baseline's latency to the candidate's."
+        None,
+        gt=0,
+        description="Least ratio of the baseline's latency to the candidate's; the lower end of "
+        "its interval counts, so 1 refuses a candidate that is not surely faster.",
     )
     min_test_examples: int | None = Field(
         None, ge=1, description="Fewest test examples that can carry a verdict."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slimline.contract import BadData
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -82,6 +84,33 @@ class EvaluationRecord(BaseModel):
     """Processor, cores, and how busy it was while latency was measured."""
     rounds: int = 0
     """Rounds of the latency measurement."""
+
+
+def speed_in_words(stage: StageNumbers, baseline: str) -> str:
+    """A stage's speed against the baseline's, said plainly: faster, slower, or not told apart."""
+    interval = stage.speedup_interval
+    if interval is None:
+        low = high = stage.speedup
+    else:
+        low, high = interval.low, interval.high
+    if low > 1:
+        return f"{stage.speedup:.2f} times as fast as {baseline}"
+    if high < 1:
+        return f"SLOWER than {baseline}: {1 / stage.speedup:.2f} times its time"
+    return f"no faster and no slower than {baseline} as far as was measured"
+
+
+def slower_steps(stages: Sequence[StageNumbers]) -> tuple[str, ...]:
+    """A sentence for each stage that is surely slower than the one before it.
+
+    A candidate may be faster than its baseline and yet slower than what it was made from.
+    """
+    return tuple(
+        f"{after.stage} is slower than {before.stage}, which it was made from: "
+        f"{after.latency_ms.value:.4g} against {before.latency_ms.value:.4g} ms."
+        for before, after in itertools.pairwise(stages)
+        if after.latency_ms.low > before.latency_ms.high
+    )
 
 
 def save_evaluation(record: EvaluationRecord, target: Path) -> None:

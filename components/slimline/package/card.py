@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slimline.measure.evaluation import slower_steps, speed_in_words
+
 if TYPE_CHECKING:
     from slimline.data.dataset import DatasetInfo
     from slimline.measure.evaluation import EvaluationRecord, StageNumbers
@@ -12,6 +14,18 @@ if TYPE_CHECKING:
     from slimline.trust.verdict import VerdictRecord
 
 _UNSTATED = "Not stated."
+_DEMANDS = {
+    "margin": "largest accepted drop in accuracy, a fraction",
+    "confidence": "least confidence of that bound, one-sided",
+    "min_accuracy": "least accuracy, a fraction",
+    "per_class_max_drop": "largest drop in the accuracy of a class, a fraction",
+    "max_bytes": "most bytes of model.onnx",
+    "max_latency_ms": "longest median latency, ms",
+    "max_memory_mb": "most memory, MB",
+    "min_shrink": "least times smaller",
+    "min_speedup": "least speed against the baseline, lower end of its interval",
+    "min_test_examples": "fewest test examples",
+}
 
 
 def write_card(
@@ -26,8 +40,9 @@ def write_card(
     lines += _section("Owner", [job.owner or _UNSTATED])
     lines += _section("Intended use", _use(info))
     lines += _section("Limits", [job.limits or _UNSTATED, *_weakest(record)])
-    lines += _section("Data", _data(data, record))
+    lines += _section("Data", _data(job, data, record))
     lines += _section("Numbers", _table(record))
+    lines += _section("What it needs", _needs(job, info, record))
     lines += _section("How it was judged", _judged(record, judged))
     lines += _section("How it was made", [f"{i}. {s}" for i, s in enumerate(info.history, 1)])
     lines += _section("Licence", [job.licence or _UNSTATED])
@@ -55,35 +70,61 @@ def _weakest(record: EvaluationRecord) -> list[str]:
     return ["", f"Weakest class: {label}, accuracy {per_class[label]:.4f}."]
 
 
-def _data(data: DatasetInfo, record: EvaluationRecord) -> list[str]:
+def _data(job: BuildPackage, data: DatasetInfo, record: EvaluationRecord) -> list[str]:
     return [
         f"- Source: {data.name}, sha256 {data.source_digest}",
         f"- Measured on its {record.dataset_split} split: {data.count} examples that no training,",
         f"  selection or calibration saw; artifact {record.dataset_digest}",
+        f"- {job.golden_count} of these test examples travel in this package (`golden.npz`), and",
+        "  maybe others in `report.html`: send it nowhere that the data may not go.",
     ]
 
 
 def _table(record: EvaluationRecord) -> list[str]:
     head = [
-        "| stage | accuracy (interval) | bytes | latency ms | times smaller | times faster |",
+        "| stage | accuracy (interval) | bytes | times smaller | latency ms (interval) | speed |",
         "|---|---|---|---|---|---|",
     ]
-    return [*head, *(_row(stage) for stage in record.stages), "", f"Runtime: {record.runtime}."]
+    first, last = record.stages[0], record.stages[-1]
+    where = f" Machine: {record.machine}." if record.machine else ""
+    return [
+        *head,
+        *(_row(stage) for stage in record.stages),
+        "",
+        f"{last.stage}, the model in this package, is {speed_in_words(last, first.stage)}.",
+        *slower_steps(record.stages),
+        f"Speed is that of {first.stage} over the stage's own, one example at a time. Another",
+        f"machine gives other times. Runtime: {record.runtime}.{where}",
+    ]
+
+
+def _needs(job: BuildPackage, info: ModelInfo, record: EvaluationRecord) -> list[str]:
+    return [
+        f"- ONNX Runtime {job.onnxruntime} that runs opset {info.opset}",
+        f"- Processor: {' or '.join(job.arch)}",
+        f"- Memory: about {record.stages[-1].memory_mb:.1f} MB, with what the runtime sets up",
+        f"- Logits within {job.golden_tolerance:g} of the golden ones",
+    ]
 
 
 def _row(stage: StageNumbers) -> str:
-    accuracy, latency = stage.accuracy, stage.latency_ms.value
-    interval = f"{accuracy.value:.4f} ({accuracy.low:.4f} to {accuracy.high:.4f})"
-    ratios = f"{stage.shrink:.2f} | {stage.speedup:.2f}"
-    return f"| {stage.stage} | {interval} | {stage.bytes} | {latency:.4f} | {ratios} |"
+    accuracy, latency = (
+        f"{n.value:.4f} ({n.low:.4f} to {n.high:.4f})" for n in (stage.accuracy, stage.latency_ms)
+    )
+    size = f"{stage.bytes} | {stage.shrink:.2f}"
+    return f"| {stage.stage} | {accuracy} | {size} | {latency} | {stage.speedup:.2f} |"
 
 
 def _judged(record: EvaluationRecord, judged: VerdictRecord) -> list[str]:
     paired = record.non_inferiority
-    demands = (f"- {n}: {v:.10g}" for n, v in sorted(judged.thresholds.items()) if v is not None)
+    demands = (
+        f"- {_DEMANDS.get(name, name)}: {value:.10g}"
+        for name, value in sorted(judged.thresholds.items())
+        if value is not None
+    )
     finding = (
         f"Accuracy dropped by {paired.drop:.4f} against {record.stages[0].stage}; with "
-        f"{paired.confidence:.0%} confidence by no more than {paired.upper_bound:.4f} "
+        f"{100 * paired.confidence:.4g} % confidence by no more than {paired.upper_bound:.4f} "
         f"({paired.method}, {paired.examples} examples). Demands that were met:"
     )
     return [finding, "", *demands]

@@ -171,7 +171,7 @@ def _prove_and_ship(made: _Plan, stages: list[Source]) -> None:
         },
         ("validate",),
     )
-    limits = gates.model_dump(exclude={"confidence"}) | recipe.budget.model_dump()
+    limits = gates.model_dump() | recipe.budget.model_dump()
     given = {k: v for k, v in limits.items() if v is not None}
     judged = {"candidate": (candidate,), "evaluation": (evaluation,)}
     verdict = made.add("gate", "gate", given, judged, ("gates",))

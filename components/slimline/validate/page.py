@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
+from slimline.measure.evaluation import slower_steps, speed_in_words
 from slimline.measure.intervals import MEDIAN, WILSON
 from slimline.validate.plots import (
     accuracy_plot,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from slimline.data.dataset import Examples
-    from slimline.measure.evaluation import EvaluationRecord
+    from slimline.measure.evaluation import EvaluationRecord, StageNumbers
     from slimline.measure.latency import Latency
     from slimline.validate.stages import Stage
 
@@ -46,6 +47,8 @@ def render(
         record=record,
         paired=paired,
         summary=_summary(record),
+        slower=_is_slower(record.stages[-1]),
+        slower_steps=slower_steps(record.stages),
         accuracy=accuracy_plot(record.stages),
         size=size_plot(record.stages),
         latency=latency_plot(record.stages, times),
@@ -62,11 +65,16 @@ def render(
 def _summary(record: EvaluationRecord) -> str:
     first, last, paired = record.stages[0], record.stages[-1], record.non_inferiority
     return (
-        f"{last.stage} against {first.stage}: {last.shrink:.2f} times smaller, "
-        f"{last.speedup:.2f} times as fast, accuracy {first.accuracy.value:.2%} to "
-        f"{last.accuracy.value:.2%}. With {paired.confidence:.0%} confidence the drop is at most "
-        f"{100 * paired.upper_bound:.2f} points; {100 * paired.margin:.2f} are accepted."
+        f"{last.stage} is {last.shrink:.2f} times smaller than {first.stage} and "
+        f"{speed_in_words(last, first.stage)}. Accuracy went from {first.accuracy.value:.2%} to "
+        f"{last.accuracy.value:.2%}; with {100 * paired.confidence:.4g} % confidence the drop is "
+        f"at most {100 * paired.upper_bound:.2f} points, {100 * paired.margin:.2f} are accepted."
     )
+
+
+def _is_slower(stage: StageNumbers) -> bool:
+    interval = stage.speedup_interval
+    return (interval.high if interval else stage.speedup) < 1
 
 
 def _confusion(stage: Stage, examples: Examples) -> NDArray[np.int64]:

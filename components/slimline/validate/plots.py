@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slimline.measure.latency import Latency
 
 _INK, _BAR, _LAST = "#22303c", "#9db4c8", "#1f6fb2"
-_MOST_NAMED_CLASSES = 40
+_MOST_NAMED_CLASSES, _SHORT = 40, 3
 
 
 def accuracy_plot(stages: Sequence[StageNumbers]) -> str:
@@ -64,12 +64,14 @@ def confusion_plot(table: NDArray[np.int64], labels: Sequence[str]) -> str:
     axes.set_xlabel("answer")
     axes.set_ylabel("true class")
     if len(labels) <= _MOST_NAMED_CLASSES:
-        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(labels)), labels, fontsize=7)
+        named = [_plain(label) for label in labels]
+        turned = 90 if max(map(len, labels)) > _SHORT else 0
+        axes.set_xticks(range(len(labels)), named, rotation=turned, fontsize=9)
+        axes.set_yticks(range(len(labels)), named, fontsize=9)
     for (row, column), count in _cells(table):
         white = share[row, column] > 0.5  # noqa: PLR2004 - dark half of the scale
         axes.text(
-            column, row, count, ha="center", va="center", fontsize=6, color="w" if white else _INK
+            column, row, count, ha="center", va="center", fontsize=9, color="w" if white else _INK
         )
     return _svg(figure)
 
@@ -83,6 +85,11 @@ def picture(image: NDArray[np.uint8]) -> str:
     pixels = image[:, :, 0] if grey else image[:, :, :3]
     imsave(buffer, pixels, format="png", cmap="gray", vmin=0, vmax=255)
     return _data_uri("image/png", buffer.getvalue())
+
+
+def _plain(text: str) -> str:
+    """A name with a dollar in it is no formula."""
+    return text.replace("$", r"\$")
 
 
 def _cells(table: NDArray[np.int64]) -> list[tuple[tuple[int, int], str]]:
@@ -106,7 +113,7 @@ def _figure(rows: int) -> tuple[Any, Any]:
 
 
 def _name_rows(axes: Any, stages: Sequence[StageNumbers], x_label: str) -> None:
-    axes.set_yticks(range(len(stages)), [stage.stage for stage in stages])
+    axes.set_yticks(range(len(stages)), [_plain(stage.stage) for stage in stages])
     axes.set_ylim(len(stages) - 0.5, -0.5)
     axes.set_xlabel(x_label)
     axes.grid(axis="x", alpha=0.3)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from slimline.contract import Numbers, get_logger
 from slimline.measure import latency
-from slimline.measure.evaluation import EvaluationRecord, save_evaluation
+from slimline.measure.evaluation import (
+    EvaluationRecord,
+    save_evaluation,
+    slower_steps,
+    speed_in_words,
+)
 from slimline.measure.memory import growth_mb
 from slimline.validate.numbers import compare, machine_note, runtime_note, stage_numbers
 from slimline.validate.page import render
@@ -78,20 +83,25 @@ def numbers(record: EvaluationRecord) -> Numbers:
     """What the manifest keeps, also told in the log."""
     baseline, candidate, paired = record.stages[0], record.stages[-1], record.non_inferiority
     log.info(
-        "accuracy %.4f -> %.4f, drop at most %.4f (%.0f %%), %.2fx smaller, %.2fx as fast",
+        "accuracy %.4f -> %.4f, drop at most %.4f (%.4g %%), %.2fx smaller, %s",
         baseline.accuracy.value,
         candidate.accuracy.value,
         paired.upper_bound,
         100 * paired.confidence,
         candidate.shrink,
-        candidate.speedup,
+        speed_in_words(candidate, baseline.stage),
     )
+    slower = slower_steps(record.stages)
+    for sentence in slower:
+        log.warning("%s", sentence)
     return {
         "accuracy": candidate.accuracy.value,
         "baseline_accuracy": baseline.accuracy.value,
         "drop": paired.drop,
         "upper_bound": paired.upper_bound,
         "speedup": candidate.speedup,
+        "slower_steps": list(slower),
+        "baseline_latency_ms": baseline.latency_ms.value,
         "shrink": candidate.shrink,
         "latency_ms": candidate.latency_ms.value,
         "bytes": candidate.bytes,
