@@ -6,10 +6,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 from support.double.spec import Double
 
 from slimline.adapters.argv import command_for, to_argv, values_of
 from slimline.contract import BadParameters, Dataset, LocalStore, TryLater
+from slimline.contract.job import identify
 
 NUMBER = Dataset(uri="s3://bucket/artifacts/" + "a" * 64, digest="a" * 64)
 
@@ -80,6 +82,30 @@ def test_argv_of_a_job_makes_the_same_job_again(times, seconds, note, weights):
     job = Double(number=NUMBER, times=times, seconds=seconds, note=note, weights=tuple(weights))
     context = command_for(Double).make_context("double", [*to_argv(job)[1:], "--store", "s"])
     assert Double.parse(values_of(Double, context.params)) == job
+
+
+class Nullable(Double):
+    """Parameters whose null is not their default."""
+
+    labels: tuple[str, ...] | None = Field(("a",), description="Names.")
+    rates: tuple[float, ...] | None = Field(default_factory=lambda: (1.0,), description="Rates.")
+    size: int | None = Field(description="Required, and may be null.")
+    either: int | str = Field("1", description="A number or a word.")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"labels": None, "rates": None, "size": None, "either": "1"},
+        {"labels": (), "rates": (), "size": 3, "either": 1},
+        {"labels": ("[", "null"), "rates": (1, 2), "size": None, "either": "null"},
+    ],
+)
+def test_null_is_told_from_empty_and_a_number_from_a_word(values):
+    job = Nullable(number=NUMBER, **values)
+    context = command_for(Nullable).make_context("double", [*to_argv(job)[1:], "--store", "s"])
+    again = Nullable.parse(values_of(Nullable, context.params))
+    assert identify(again).digest == identify(job).digest
 
 
 def test_help_teaches_defaults_bounds_and_choices():

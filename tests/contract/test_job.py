@@ -174,6 +174,17 @@ def test_sigterm_exits_143_and_the_next_try_goes_on_from_the_checkpoint(number, 
     assert not any("checkpoint" in key for key in store.keys("jobs/"))
 
 
+def test_a_forced_job_says_so_and_a_work_directory_with_files_is_refused(number, store, tmp_path):
+    execute(Double(number=number), store, work_dir=tmp_path / "w1")
+    again = execute(Double(number=number), store, work_dir=tmp_path / "w2", force=True)
+    assert again["doubled"].digest
+    assert decide(store, identify(Double(number=number)), force=True).reason.startswith(
+        "ran: it was asked for"
+    )
+    with pytest.raises(BadParameters, match=r"w1 is not empty: give a new one"):
+        execute(Double(number=number), store, work_dir=tmp_path / "w1", force=True)
+
+
 def test_a_checkpoint_that_was_damaged_is_left_behind(store, tmp_path):
     place = tmp_path / "checkpoint"
     place.mkdir()

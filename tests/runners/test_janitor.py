@@ -83,6 +83,20 @@ def test_a_dry_run_tells_and_removes_nothing(store, tmp_path):
     assert artifact_is_whole(store, digest) == ""
 
 
+def test_what_a_killed_writer_left_unfinished_goes_after_a_day(store):
+    for name, days in (("fresh", 0), ("old", 2)):
+        path = store.root / "artifacts" / f".tmp-{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+        then = time.time() - days * 86_400
+        os.utime(path, (then, then))
+    assert [f.what for f in sweep_store(store, older_than=MONTH, dry_run=True)] == [
+        "artifacts/.tmp-old"
+    ]
+    sweep_store(store, older_than=MONTH, dry_run=False)
+    assert [p.name for p in (store.root / "artifacts").iterdir()] == [".tmp-fresh"]
+
+
 def _job(work: Path, name: str, *, process: str, age_days: float) -> Path:
     path = work / name
     path.mkdir(parents=True)

@@ -17,6 +17,7 @@ from support import probe
 
 from slimline.adapters.argv import to_argv
 from slimline.adapters.runners import Launch
+from slimline.adapters.runners import process as process_module
 from slimline.adapters.runners.environment import job_environment, secret_values
 from slimline.adapters.runners.process import LOST, ProcessRunner
 from slimline.contract import Component, LocalStore, TryLater, load_component
@@ -245,6 +246,18 @@ def _session(process: Path) -> int:
 
 class _Quiet(Component):
     """Declares no secret."""
+
+
+def test_a_log_is_handed_on_in_pieces_and_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(process_module, "_PIECE", 8)
+    log = tmp_path / "log"
+    log.write_text("one\ntwo is long\n\nthr")
+    lines = process_module._Lines(log)
+    read = lambda whole: "\n".join(x for y in iter(lambda: lines.new(whole=whole), []) for x in y)  # noqa: E731
+    assert read(whole=True).replace("\n", "") == "onetwo is long"
+    with log.open("a") as file:
+        file.write("ee")
+    assert read(whole=False) == "three"
 
 
 def test_the_environment_of_a_job_is_small() -> None:

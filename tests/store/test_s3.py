@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from support.loopback import always_answers, cuts_after
@@ -195,3 +196,14 @@ def test_bytes_that_were_swapped_behind_our_back_are_found_on_every_read(s3, sto
     with pytest.raises(BadData, match="damaged"):
         store.download("key", tmp_path / "target", kept["sha256"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_in_parts_that_was_never_completed_is_cleared_after_its_time(store):
+    begun = store._client.create_multipart_upload(**store._at("artifacts/half/model.onnx"))
+    assert begun["UploadId"]
+    assert store.leftovers(timedelta(days=1), remove=True) == ()
+    at_once = timedelta(minutes=-1)  # the server tells whole seconds, rounded up
+    left = ("artifacts/half/model.onnx",)
+    assert store.leftovers(at_once, remove=False) == left
+    assert store.leftovers(at_once, remove=True) == left
+    assert store.leftovers(at_once, remove=False) == ()

@@ -142,11 +142,11 @@ def _copy_output(outcome: Outcome, name: str, target: Path) -> None:
 
 def _null_is_a_choice(schema: Schema) -> bool:
     """True where None differs from leaving the option out; then the text `null` means None."""
-    return bool(schema.get("nullable")) and schema.get("default") is not None
+    return bool(schema.get("nullable")) and schema.get("default", ...) is not None
 
 
 def _value(name: str, given: Any, schema: Schema) -> Any:
-    if given == "null" and _null_is_a_choice(schema):
+    if given in ("null", ("null",)) and _null_is_a_choice(schema):
         return None
     if schema.get("type") == "array":
         return _list(name, given, schema)
@@ -174,7 +174,8 @@ def _json(name: str, text: str) -> Any:
 def _option_text(name: str, value: Any, schema: Schema) -> list[str]:
     if value is None:
         return [flag(name), "null"] if _null_is_a_choice(schema) else []
-    return [flag(name), value if isinstance(value, str) else json.dumps(value)]
+    plain = isinstance(value, str) and schema.get("type") not in _NESTED
+    return [flag(name), value if plain else json.dumps(value)]
 
 
 def _plain(schema: Schema, definitions: dict[str, Any]) -> Schema:

@@ -64,6 +64,10 @@ class _Components(click.Group):
         return command
 
 
+def _names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in component_names() if name.startswith(incomplete)]
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="slimline")
 def cli() -> None:
@@ -98,7 +102,7 @@ def component_table() -> str:
 
 
 @cli.command()
-@click.argument("component")
+@click.argument("component", shell_complete=_names)
 def show(component: str) -> None:
     """Show a component's inputs, outputs, parameters, limits and secrets."""
     found = load_component(component)
@@ -163,7 +167,7 @@ def verify(uri: str, keys: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("component")
+@click.argument("component", shell_complete=_names)
 @click.option("--image", default="", help="Image reference; the component's own name if not given.")
 def kfp(component: str, image: str) -> None:
     """Write a component as Kubeflow Pipelines v2 YAML."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from slimline.contract.manifest import Manifest
 
 
+_UNFINISHED = timedelta(days=1)
+"""Longer than any upload takes."""
+
+
 @dataclass(frozen=True)
 class Find:
     """Something to remove, and why, as half a sentence."""
@@ -57,6 +61,8 @@ def sweep_store(
 ) -> tuple[Find, ...]:
     """Remove manifests that are old and no step's last answer, then artifacts no one names.
 
+    What killed writers left unfinished goes too.
+
     Manifests go first: a job that looks one up meanwhile finds it missing and runs, and never
     finds one whose artifacts are gone. An artifact is only removed when a manifest that went with
     this sweep named it, so the outputs of a job that runs now are safe.
@@ -82,6 +88,8 @@ def sweep_store(
         for m in old
     ]
     found += [Find(f"artifacts/{digest}", "no manifest that is kept names it") for digest in loose]
+    left = store.leftovers(_UNFINISHED, remove=not dry_run)
+    found += [Find(key, "its upload was begun more than a day ago and never ended") for key in left]
     if not dry_run:
         _delete(store, (f"jobs/{m.job}/manifest.json" for m in old))
         for digest in loose:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
@@ -30,6 +31,7 @@ from slimline.contract.store import Missing, Stat, disk_error, safe_join, tempor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from mypy_boto3_s3 import S3Client
 
@@ -148,6 +150,23 @@ class S3Store:
         """See `Store.delete`."""
         with suppress(Missing), self._told(key):
             self._client.delete_object(**self._at(key))
+
+    def leftovers(self, older_than: timedelta, *, remove: bool) -> tuple[str, ...]:
+        """See `Store.leftovers`: uploads in parts that were never completed, which cost money."""
+        limit, found = datetime.now(UTC) - older_than, []
+        with self._told(""):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+            for upload in (u for u in uploads if u["Initiated"] <= limit):
+                found.append(upload["Key"].removeprefix(self._prefix))
+                if remove:
+                    with suppress(self._client.exceptions.NoSuchUpload):
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+        return tuple(found)
 
     @property
     def _client(self) -> S3Client:

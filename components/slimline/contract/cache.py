@@ -29,7 +29,14 @@ class Decision:
         return self.manifest is not None
 
 
-def decide(store: Store, identity: Identity, *, lineage: str = "", cached: bool = True) -> Decision:
+def decide(
+    store: Store,
+    identity: Identity,
+    *,
+    lineage: str = "",
+    cached: bool = True,
+    force: bool = False,
+) -> Decision:
     """Look a job up.
 
     Args:
@@ -38,7 +45,10 @@ def decide(store: Store, identity: Identity, *, lineage: str = "", cached: bool 
         lineage: the step of a recipe that the job answers for (`digits/quantize`); lets a miss be
             told by comparison with the step's last job.
         cached: False for a component whose effect is outside; it always runs.
+        force: run in any case.
     """
+    if force:
+        return Decision("ran: it was asked for, even if an equal job was done")
     if not cached:
         return Decision("ran: its effect is outside, so it runs each time")
     found = read_manifest(store, identity.digest)

@@ -23,7 +23,7 @@ from slimline.contract.artifact import Artifact, digest_json
 from slimline.contract.cache import commit, decide, remember
 from slimline.contract.code import code_digest
 from slimline.contract.disk import full_disk_told
-from slimline.contract.errors import BadData, Killed
+from slimline.contract.errors import BadData, BadParameters, Killed
 from slimline.contract.log import get_logger
 from slimline.contract.manifest import Identity, Manifest, Ref
 from slimline.contract.store import (
@@ -173,11 +173,14 @@ def execute(
         force: run even when an equal job is there.
     """
     identity = identify(component, image)
-    decision = decide(store, identity, lineage=lineage, cached=component.cached and not force)
+    decision = decide(store, identity, lineage=lineage, cached=component.cached, force=force)
     log.info("%s %s", component.component_name(), decision.reason)
     if decision.manifest is not None:
         remember(store, lineage, identity.digest, decision.reason)
         return Outcome(decision.manifest, stored_outputs(component, decision.manifest))
+    if work_dir.is_dir() and any(work_dir.iterdir()):
+        msg = f"work directory {work_dir} is not empty: give a new one"
+        raise BadParameters(msg)
     with full_disk_told(work_dir):
         outcome = _work(component, store, identity, decision.reason, work_dir)
     remember(store, lineage, identity.digest, decision.reason)

@@ -5,7 +5,7 @@ Layout, the same in both::
     artifacts/<digest>/<file...>     the files
     artifacts/<digest>.json          their listing, written after them: no listing, no artifact
     jobs/<identity>/manifest.json    what a job made, written last
-    jobs/<identity>/checkpoint/...   what a killed job had reached
+    jobs/<identity>/checkpoint       digest of what a job that is not done had reached
     latest/<lineage>.json            which job answered last for a step of a recipe
 
 The sha256 of every file is kept by us and checked on every read, whatever the server promises.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -34,6 +35,7 @@ from slimline.contract.errors import BadData, BadParameters, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
     from pathlib import Path
 
 T = TypeVar("T")
@@ -79,6 +81,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when it is not there."""
+
+    def leftovers(self, older_than: timedelta, *, remove: bool) -> tuple[str, ...]:
+        """Where writers that were killed left something unfinished, begun that long ago."""
 
 
 def open_store(uri: str) -> Store:
@@ -269,6 +274,14 @@ class LocalStore:
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
         safe_join(self.root, key).unlink(missing_ok=True)
+
+    def leftovers(self, older_than: timedelta, *, remove: bool) -> tuple[str, ...]:
+        """See `Store.leftovers`: files that were never renamed."""
+        limit = time.time() - older_than.total_seconds()
+        found = [p for p in sorted(self.root.rglob(".tmp-*")) if p.stat().st_mtime < limit]
+        for path in found if remove else ():
+            path.unlink(missing_ok=True)
+        return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def _temporary(self, path: Path) -> Path:
         try:

@@ -42,6 +42,7 @@ LOST = 137
 """The exit code of a job whose shell was killed, so that nobody wrote one down."""
 
 _POLL_SECONDS = 0.2
+_PIECE = 1 << 20
 _SHELL = r"""
 dir=$1 grace=$2; shift 2
 cat "/proc/$$/stat" > "$dir/process.new" && mv "$dir/process.new" "$dir/process"
@@ -124,8 +125,9 @@ class ProcessHandle:
         lines = _Lines(self.directory.log)
         while True:
             running = self.directory.alive
-            for line in lines.new(whole=running):
-                log(line)
+            while found := lines.new(whole=running):
+                for line in found:
+                    log(line)
             if not running:
                 return self._result()
             self._reap()
@@ -161,23 +163,28 @@ class ProcessHandle:
 
 
 class _Lines:
-    """Reads a growing file line by line."""
+    """Reads a growing file line by line, a piece at a time: a log may be larger than memory."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset, self.rest = path, 0, b""
 
     def new(self, *, whole: bool) -> list[str]:
-        """Lines that came since the last call; an unfinished one only if not `whole`."""
+        """Some of the lines that came since the last call, [] when there are no more.
+
+        An unfinished line is given only if not `whole`, or when it is as long as a piece.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                data = file.read()
+                data = file.read(_PIECE)
         except FileNotFoundError:
             return []
         self.offset += len(data)
         *lines, self.rest = (self.rest + data).split(b"\n")
-        if self.rest and not whole:
+        if self.rest and ((not whole and not data) or len(self.rest) >= _PIECE):
             lines, self.rest = [*lines, self.rest], b""
+        if data and not lines:
+            return self.new(whole=whole)
         return [line.decode(errors="replace").rstrip("\r") for line in lines]
 
 
