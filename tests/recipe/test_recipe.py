@@ -127,8 +127,21 @@ def test_yaml_that_grows_without_end_is_refused(recipe):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for name, before in zip("bcdef", "abcde", strict=True):
         bomb += f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
-    with pytest.raises(BadParameters, match="not a recipe"):
+    with pytest.raises(BadParameters, match="more than 20000 values"):
         load_recipe(recipe(bomb))
+    with pytest.raises(BadParameters, match="nested too deep"):
+        load_recipe(recipe("a: &a [*a]\n"))
+
+
+def test_a_scalar_that_yaml_cannot_make_is_told_by_its_line(recipe):
+    with pytest.raises(BadParameters, match=r"tiny\.yaml:2: '2026-13-45'"):
+        load_recipe(recipe(GOOD.replace("owner: me", "owner: 2026-13-45")))
+
+
+def test_a_second_endpoint_is_refused_and_not_passed_over(recipe):
+    more = GOOD + "  - {kind: endpoint, name: other}\n"
+    with pytest.raises(BadParameters, match="one endpoint and one fleet at most"):
+        load_recipe(recipe(more))
 
 
 def test_a_missing_file_is_told(tmp_path):

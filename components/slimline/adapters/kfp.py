@@ -1,4 +1,4 @@
-"""A component as Kubeflow Pipelines v2 YAML, written by ourselves: kfp cannot be installed here.
+"""A component as Kubeflow Pipelines v2 YAML, without kfp, which Airflow leaves no room for.
 
 The format is the pipeline IR that `kfp.components.load_component_from_text` reads (schema 2.1.0,
 https://github.com/kubeflow/pipelines/tree/master/api): a component, its container, and a root of

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 20_000
+_MOST_DEPTH = 50
 
 Lines = dict[tuple[str | int, ...], int]
 
@@ -80,15 +81,19 @@ class _Plain:
             return {}
         self.count += 1
         line = node.start_mark.line + 1
-        if self.count > _MOST_NODES:
-            msg = f"{self.file}:{line}: more than {_MOST_NODES} values: not a recipe"
+        if self.count > _MOST_NODES or len(path) > _MOST_DEPTH:
+            msg = f"{self.file}:{line}: more than {_MOST_NODES} values, or nested too deep"
             raise BadParameters(msg)
         self.lines.setdefault(path, line)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalars.construct_object(node)
+        try:
+            return self._scalars.construct_object(node)
+        except ValueError as error:
+            msg = f"{self.file}:{line}: {node.value!r:.60} is no such value: {error}"
+            raise BadParameters(msg) from error
 
     def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}

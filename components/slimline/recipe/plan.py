@@ -64,6 +64,9 @@ class _Plan:
         section: tuple[str | int, ...] = (),
     ) -> Source:
         """Append a step; returns its model output, or its first one."""
+        if name.endswith("_passed"):
+            msg = f"{name} would be taken for the gate of another step; give another name"
+            raise PlanError(msg, section)
         if any(step.name == name for step in self.steps):
             msg = f"two steps are called {name}; give one of them a name of its own"
             raise PlanError(msg, section)

@@ -77,7 +77,7 @@ class Pass(_Section):
     """One compression step: the component, its parameters, and a name where it comes twice."""
 
     component: str
-    name: str | None = None
+    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,40}$")
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -124,6 +124,14 @@ class Recipe(_Section):
         default_factory=dict, description="Parameters of watch: how a release is looked after."
     )
 
+    @model_validator(mode="after")
+    def _one_of_each_target(self) -> Self:
+        kinds = [target.kind for target in self.targets]
+        if len(set(kinds)) != len(kinds):
+            msg = f"targets are {', '.join(kinds)}; a recipe has one endpoint and one fleet at most"
+            raise ValueError(msg)
+        return self
+
     @property
     def budget(self) -> Budget:
         """The tightest limits of all targets."""
@@ -137,12 +145,12 @@ class Recipe(_Section):
 
     @property
     def endpoint(self) -> EndpointTarget | None:
-        """The first endpoint among the targets."""
+        """The endpoint among the targets."""
         return next((t for t in self.targets if isinstance(t, EndpointTarget)), None)
 
     @property
     def fleet(self) -> FleetTarget | None:
-        """The first fleet among the targets."""
+        """The fleet among the targets."""
         return next((t for t in self.targets if isinstance(t, FleetTarget)), None)
 
 
