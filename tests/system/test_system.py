@@ -241,6 +241,15 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path):
     assert left(tmp_path / "demo", running) == []
 
 
+def test_a_demo_does_not_clear_a_directory_that_is_not_its_own(tmp_path):
+    (tmp_path / "thesis.txt").write_text("the only copy")
+    command = [sys.executable, "-m", "slimline.embedded.demo", "--state-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert "is not empty, and no demo made it" in done.stdout
+    assert (tmp_path / "thesis.txt").read_text() == "the only copy"
+
+
 def test_stopping_ends_a_job_that_runs_too(system):
     system.stack.airflow.trigger(COMPRESS, {"teacher.epochs": 5000})
     directory = until(lambda: _with_checkpoint(system))
