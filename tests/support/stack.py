@@ -86,7 +86,7 @@ def small_stack(root: Path) -> Iterator[System]:
 
 def left(state_dir: Path, seen: set[psutil.Process]) -> list[str]:
     """The processes that were seen and live, and what else comes from that directory."""
-    return [str(p) for p in {*seen, *family(state_dir)} if p.is_running()]
+    return [command_line(p) for p in {*seen, *family(state_dir)} if _lives(p)]
 
 
 def family(state_dir: Path) -> set[psutil.Process]:
@@ -150,6 +150,14 @@ def _is_marked(process: psutil.Process, state_dir: Path) -> bool:
     try:
         return process.environ().get(MARK) == str(state_dir)
     except (psutil.Error, OSError):
+        return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    """False for a zombie, which waits for nothing but its parent."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return False
 
 

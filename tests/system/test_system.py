@@ -35,6 +35,7 @@ _AFTER_QUANTIZE = {"quantized", "validate", "gate", "package", "push", "register
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     with small_stack(tmp_path_factory.mktemp("system")) as found:
+        found.story.unpause()
         yield found
 
 
@@ -54,7 +55,6 @@ def until(condition, seconds=90.0):
 
 def _first_run(system):
     airflow, story = system.stack.airflow, system.story
-    story.unpause()
     run = airflow.trigger(COMPRESS)
     directory = until(lambda: _with_checkpoint(system))
     first = directory.process
