@@ -44,4 +44,7 @@ def test_kubeflow_yaml_of_a_component(name):
 
 
 def test_json_schema_of_a_recipe():
-    same("../../dags/recipes/recipe.schema.json", json.dumps(json_schema(), indent=1, sort_keys=True) + "\n")
+    same(
+        "../../dags/recipes/recipe.schema.json",
+        json.dumps(json_schema(), indent=1, sort_keys=True) + "\n",
+    )

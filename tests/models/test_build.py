@@ -122,20 +122,20 @@ def test_what_a_trusted_module_imported_from_elsewhere_is_not_its_factory():
 
 
 def test_a_factory_of_ones_own_is_called_when_its_package_is_named(tmp_path, monkeypatch):
-    (tmp_path / "own_nets.py").write_text(
+    (tmp_path / "homemade_nets.py").write_text(
         "from torch import nn\n"
         "def net(classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
         "def text():\n    return 'no network'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SLIMLINE_FACTORY_MODULES", "another, own_nets")
-    factory = completed(Factory(call="own_nets:net"), classes=10, channels=1)
+    monkeypatch.setenv("SLIMLINE_FACTORY_MODULES", "another, homemade_nets")
+    factory = completed(Factory(call="homemade_nets:net"), classes=10, channels=1)
     assert factory.arguments == {"classes": 10}
     assert build(factory)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
     with pytest.raises(BadParameters, match=r"must return a torch\.nn\.Module"):
-        build(Factory(call="own_nets:text"))
+        build(Factory(call="homemade_nets:text"))
     with pytest.raises(BadParameters, match="cannot be imported"):
-        build(Factory(call="own_nets:missing"))
+        build(Factory(call="homemade_nets:missing"))
 
 
 def test_arguments_that_a_factory_does_not_take_are_told():

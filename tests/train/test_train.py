@@ -67,7 +67,7 @@ def test_the_model_carries_labels_preprocessing_and_the_whole_factory(trained):
 
 def test_the_report_shows_the_curve(trained):
     page = (trained["report"].path / "index.html").read_text()
-    assert page.count("<polyline") == 2
+    assert page.count("<polyline") == 3  # loss and selection loss, accuracy
     assert "epoch 8" in page
 
 

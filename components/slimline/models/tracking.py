@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 _JOB_TAG = "slimline.job"
 _LONGEST_VALUE = 500
-_QUICK = {
+_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""The client would else try for minutes to reach a server that is down."""
+"""The client would else try for minutes where no server is, and print among results."""
 
 
 @contextmanager
@@ -60,7 +61,7 @@ class Tracker:
 
     def open(self, name: str, job: str, title: str, params: Mapping[str, Any]) -> None:
         """Find or start the job's run and log its parameters."""
-        for variable, value in _QUICK.items():
+        for variable, value in _SETTINGS.items():
             os.environ.setdefault(variable, value)
         from mlflow import MlflowClient
         from mlflow.entities import Param
