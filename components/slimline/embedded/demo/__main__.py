@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STATE_DIR = Path("build/demo")
 DAGS = Path("dags")
+_INTERRUPTED = 130
 _OURS = "made-by-demo"
 """A file that marks a state directory as one that the next demo may remove."""
 
@@ -53,15 +54,15 @@ def main() -> int:
         _clear(state_dir)
         stack = start_stack(state_dir.resolve(), DAGS.resolve(), say)
         summary = _tell(Story(stack, say, by_hand=options.approve_by_hand), say)
-    except KeyboardInterrupt:
-        say("interrupted: stopping everything")
-        stop_all(state_dir)
-        return 130
-    except SlimlineError as error:
-        say(f"failed: {error}")
+    except BaseException as error:
+        say("interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}")
         say(f"stopping everything; logs stay in {state_dir}")
         stop_all(state_dir)
-        return error.exit_code
+        if isinstance(error, KeyboardInterrupt):
+            return _INTERRUPTED
+        if isinstance(error, SlimlineError):
+            return error.exit_code
+        raise
     _end(stack, summary, stop=options.stop)
     return 0
 

@@ -21,6 +21,7 @@ COMPRESS, RELEASE = f"compress_{MODEL}", f"release_{MODEL}"
 _BAD_CANDIDATE = {"student.epochs": 1, "pruned.ratio": 0.9, "pruned.epochs": 0}
 _NEXT_CANDIDATE = {"quantized.calibration_samples": 128}
 _IMPOSSIBLE_MS = 0.0001
+_PATIENCE, _PATIENCE_BY_HAND = 600.0, 24 * 3600.0
 _HITL_SECONDS = 6.0
 """Airflow 3.3 may mark an approval failed that is answered sooner than it has settled."""
 
@@ -127,7 +128,8 @@ class Story:
         return act
 
     def _released(self, run: str, clock: float, expect: str) -> Act:
-        ended = self.follower.run(RELEASE, run, expect=expect, each=self._approve)
+        limit = _PATIENCE_BY_HAND if self.by_hand else _PATIENCE
+        ended = self.follower.run(RELEASE, run, expect=expect, limit=limit, each=self._approve)
         return self.act(ended, time.monotonic() - clock)
 
     def _approve(self, dag: str, run: str, tasks: list[dict[str, Any]]) -> None:
