@@ -42,7 +42,7 @@ class S3:
 
     def client(self):
         """A plain boto3 client, for looking behind the store's back."""
-        return boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+        return boto3.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
 
 
 @contextmanager

@@ -64,6 +64,8 @@ def airflow_launch(
         "API__WORKERS": "1",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         # A task whose worker was killed is tried again half a minute later, not five.
+        # A worker notices the end of its task at its next heartbeat, and is busy until then.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",

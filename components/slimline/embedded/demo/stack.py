@@ -122,7 +122,7 @@ def _make_bucket() -> None:
     import boto3
     from botocore.config import Config
 
-    client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+    client = boto3.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
     client.create_bucket(Bucket=BUCKET)
 
 
