@@ -237,7 +237,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path):
     demo.send_signal(signal.SIGINT)
     told, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
-    assert "interrupted: stopping everything" in told
+    assert "interrupted" in told
     assert left(tmp_path / "demo", running) == []
 
 
