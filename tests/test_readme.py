@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from slimline.adapters.cli import component_table
+from slimline.recipe import load_recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -17,3 +18,10 @@ def test_every_make_target_that_the_readme_names_exists():
     for target in ("demo", "test", "stop", "clean", "check"):
         assert f"make {target}" in README
         assert f"\n{target}:" in makefile
+
+
+def test_the_recipe_of_the_readme_is_a_good_one(tmp_path):
+    text = README.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "parts.yaml").write_text(text)
+    assert load_recipe(tmp_path / "parts.yaml").name == "parts"
+    assert len(text.splitlines()) == 10

@@ -47,30 +47,10 @@ def airflow_launch(
     url = f"http://127.0.0.1:{port}"
     _private(home / "passwords.json", lambda: {ADMIN: secrets.token_urlsafe(12)})
     settings = {
-        **_keys(home),
         "CORE__DAGS_FOLDER": str(dags_folder.resolve()),
-        "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": str(parallelism),
-        "CORE__LOAD_EXAMPLES": "False",
-        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "LOGGING__LOGGING_LEVEL": "INFO",
-        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "API__HOST": "127.0.0.1",
-        "API__PORT": str(port),
-        "API__BASE_URL": url,
-        "API__WORKERS": "1",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-        # A task whose worker was killed is tried again half a minute later, not five.
-        # A worker notices the end of its task at its next heartbeat, and is busy until then.
-        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
-        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        **_settings(home, port, url),
+        **_keys(home),
     }
     return Launch(
         name="airflow",
@@ -102,6 +82,33 @@ def read_password(state_dir: Path) -> str:
     """The admin's password, made at the first start."""
     passwords: dict[str, str] = json.loads((state_dir / "airflow" / "passwords.json").read_text())
     return passwords[ADMIN]
+
+
+def _settings(home: Path, port: int, url: str) -> dict[str, str]:
+    """Airflow's configuration for one small machine."""
+    return {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "LOGGING__LOGGING_LEVEL": "INFO",
+        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__BASE_URL": url,
+        "API__WORKERS": "1",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # A worker notices the end of its task at its next heartbeat, and is busy until then.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # A task whose worker was killed is tried again half a minute later, not five.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+    }
 
 
 def _keys(home: Path) -> dict[str, str]:
