@@ -197,7 +197,7 @@ def test_a_second_try_goes_on_with_what_the_first_one_began(cloud: Cloud) -> Non
     """The first try was killed after `update_endpoint`."""
     _deploy(cloud.first)
     job = _job(cloud.second)
-    aws = boto3.client("sagemaker")
+    aws = boto3.Session().client("sagemaker")
     model = model_request("digits", cloud.second, job.sagemaker)
     config = config_request("digits", model["ModelName"], job.sagemaker)
     aws.create_model(**model)
@@ -295,7 +295,7 @@ def test_botocore_itself_accepts_every_rollout(rollout: str, aws: pytest.MonkeyP
         "EndpointConfigName": "digits-0123456789ab",
         "DeploymentConfig": rollout_request(settings),
     }
-    client = boto3.client("sagemaker")
+    client = boto3.Session().client("sagemaker")
     with Stubber(client) as stub:
         stub.add_response("update_endpoint", {"EndpointArn": ENDPOINT_ARN}, request)
         assert client.update_endpoint(**request)["EndpointArn"] == ENDPOINT_ARN
@@ -358,7 +358,7 @@ def test_moto_takes_the_model_the_configuration_and_the_endpoint(
     with _runtime({"predictions": rows}, aws):
         receipt = _deploy(package)
     assert receipt.changed is True
-    client = boto3.client("sagemaker")
+    client = boto3.Session().client("sagemaker")
     endpoint = client.describe_endpoint(EndpointName="digits")
     assert endpoint["EndpointStatus"] == "InService"
     config = client.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
@@ -376,4 +376,4 @@ def test_a_wrong_answer_in_moto_removes_the_endpoint_again(
     assert moto
     with _runtime({"sorry": 1}, aws), pytest.raises(BadData, match="no predictions"):
         _deploy(_in_s3(first))
-    assert boto3.client("sagemaker").list_endpoints()["Endpoints"] == []
+    assert boto3.Session().client("sagemaker").list_endpoints()["Endpoints"] == []

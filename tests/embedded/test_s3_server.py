@@ -21,7 +21,7 @@ def test_what_is_put_can_be_got(s3):
 
 
 def test_a_wrong_secret_is_refused(s3):
-    client = boto3.client(
+    client = boto3.Session().client(
         "s3",
         aws_access_key_id="test:tester",
         aws_secret_access_key="not-the-secret",
@@ -39,7 +39,7 @@ def test_a_wrong_checksum_is_refused(s3):
 
 
 def test_injected_failures_end_after_their_count(s3):
-    client = boto3.client(
+    client = boto3.Session().client(
         "s3", config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
     )
     s3.inject_503(2)
@@ -67,7 +67,7 @@ def own_server(tmp_path):
 
 
 def client_of(url):
-    return boto3.client(
+    return boto3.Session().client(
         "s3",
         endpoint_url=url,
         aws_access_key_id="me:here",

@@ -19,7 +19,7 @@ from support.stack import DEVICES, family, left, small_stack, worker_of
 from slimline.adapters.runners.job_directory import JobDirectory
 from slimline.contract import open_store
 from slimline.embedded.demo.stack import GROUP
-from slimline.embedded.demo.story import COMPRESS, MODEL
+from slimline.embedded.demo.story import COMPRESS, MODEL, RELEASE
 from slimline.embedded.process import stop_all
 from slimline.fleet.objects import open_objects
 from slimline.fleet.reports import enrolled, receive
@@ -28,6 +28,7 @@ from slimline.trust.keys import load_trusted
 from slimline.trust.request import CONTENT_TYPE, golden_request
 
 pytestmark = pytest.mark.system
+ROLLBACK = f"rollback_{MODEL}"
 _ATTACHED = "attached to the job that was started before"
 _AFTER_QUANTIZE = {"quantized", "validate", "gate", "package", "push", "register"}
 
@@ -188,6 +189,23 @@ def _released(system):
     versions = [v.version for v in system.story.registry.versions(MODEL)]
     running = [report.after for report in reports(system)]
     return sorted(releases.keys("")), versions, system.story.registry.aliases(MODEL), running
+
+
+def test_a_rollback_brings_the_version_before_back_on_every_target(system, killed):
+    airflow, follower = system.stack.airflow, system.story.follower
+    second = airflow.trigger(RELEASE, {"version": 2, "auto_approve": True})
+    released = system.story.act(follower.run(RELEASE, second), 0.0)
+    now = released.numbers("deploy")["after"]
+    assert now != package_of(killed)["digest"]
+    assert [r.after.digest for r in reports(system)] == [now] * DEVICES
+    airflow.unpause(ROLLBACK)
+    back = follower.run(ROLLBACK, airflow.trigger(ROLLBACK))
+    address = system.story.act(back, 0.0).numbers("deploy")["address"]
+    digest = package_of(killed)["digest"]
+    assert httpx.get(f"{address}/readyz").json()["package_digest"] == digest
+    assert [r.after.digest for r in reports(system)] == [digest] * DEVICES
+    aliases = system.story.registry.aliases(MODEL)
+    assert (aliases["deployed"], aliases["previous"]) == ("1", "2")
 
 
 @pytest.mark.usefixtures("killed")
