@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from slimline.contract import BadParameters
+from slimline.contract import BadParameters, load_component
 from slimline.recipe.load import load_recipe
 from slimline.recipe.plan import Source, plan
 from slimline.recipe.release import release_plan
@@ -168,3 +169,21 @@ def test_a_mistake_in_a_targets_settings_is_told_by_its_line(recipe):
         load_recipe(file)
     with pytest.raises(BadParameters, match=r"tiny\.yaml:14: watch\.seconds"):
         load_recipe(recipe(GOOD + "watch: {seconds: -1}\n"))
+
+
+def test_a_task_has_the_limits_of_its_component_but_for_those_the_recipe_gives(recipe):
+    tasks = "tasks:\n  quantized: {runner: docker, memory: 3Gi}\n  deploy: {cpu: 2}\n"
+    limited = load_recipe(recipe(GOOD + tasks))
+    steps = {step.name: step for step in (*plan(limited), *release_plan(limited))}
+    needs = load_component("quantize").needs
+    assert steps["quantized"].settings.limits(needs) == replace(needs, memory="3Gi")
+    assert steps["quantized"].settings.runner == "docker"
+    assert steps["deploy"].settings.limits(needs).cpu == 2
+    assert steps["teacher"].settings.limits(needs) == needs
+
+
+def test_settings_of_a_step_that_is_not_there_are_told_by_their_line(recipe):
+    file = recipe(GOOD + "tasks:\n  quantised: {memory: 3Gi}\n")
+    line = GOOD.count("\n") + 2
+    with pytest.raises(BadParameters, match=rf"tiny.yaml:{line}: tasks.quantised: .*quantized"):
+        load_recipe(file)

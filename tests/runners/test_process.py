@@ -49,7 +49,9 @@ class Bench:
         options = ["--store", self.store.uri, "--work-dir", str(work), "--image-digest", image]
         given = {"SLIMLINE_SECRET_PLANTED": SECRET, "SLIMLINE_SECRET_OTHER": "other-value"}
         environment = job_environment(kind, given if secrets else {})
-        return Launch(identity, kind.image, (*to_argv(job), *options), environment, claim)
+        arguments = (*to_argv(job), *options)
+        name = kind.component_name()
+        return Launch(identity, name, kind.image, arguments, environment, claim=claim)
 
     def start(self, **values: Any) -> ProcessHandle:
         return self.runner.start(self.launch(**values))
@@ -142,7 +144,8 @@ _WORKER = textwrap.dedent(
     from slimline.adapters.runners import Launch
     from slimline.adapters.runners.process import ProcessRunner
     arguments = ast.literal_eval(sys.argv[2])
-    launch = Launch(os.environ["IDENTITY"], "base", arguments, dict(os.environ), "dag/run/task")
+    identity, claim = os.environ["IDENTITY"], "dag/run/task"
+    launch = Launch(identity, "double", "base", arguments, dict(os.environ), claim=claim)
     handle = ProcessRunner(Path(sys.argv[1])).start(launch)
     print("started", flush=True)
     handle.wait(lambda line: None)
@@ -271,7 +274,7 @@ def test_the_environment_of_a_job_is_small() -> None:
         "AWS_SECRET_ACCESS_KEY": "a",
         "MLFLOW_TRACKING_URI": "http://m",
     }
-    made = job_environment(_Quiet, {"AWS_ENDPOINT_URL_S3": "http://s3"}, base)
+    made = job_environment(_Quiet, {"AWS_ENDPOINT_URL_S3": "http://s3"}, base=base)
     assert made.keys() & {"EDITOR", "AIRFLOW__CORE__FERNET_KEY", "SLIMLINE_SECRET_SIGNING"} == set()
     assert made["SLIMLINE_TRUSTED_KEYS"] == "/keys"
     assert made["AWS_ENDPOINT_URL_S3"] == "http://s3"
@@ -280,7 +283,7 @@ def test_the_environment_of_a_job_is_small() -> None:
     assert made["OMP_NUM_THREADS"] == "1"
     assert made["OMP_WAIT_POLICY"] == "PASSIVE"
     given = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "let-me-in"}
-    assert given.items() <= job_environment(_Quiet, given, base).items()
+    assert given.items() <= job_environment(_Quiet, given, base=base).items()
     assert secret_values(given) == ("let-me-in",)
 
 
@@ -288,7 +291,7 @@ def test_a_work_directory_that_cannot_be_written_is_told_with_the_cure(tmp_path:
     (tmp_path / "file").write_text("")
     runner = ProcessRunner(tmp_path / "file" / "work")
     with pytest.raises(TryLater, match="SLIMLINE_WORK"):
-        runner.start(Launch("0" * 64, "base", (), {}))
+        runner.start(Launch("0" * 64, "double", "base", (), {}))
 
 
 def test_an_image_may_have_a_python_of_its_own(

@@ -57,12 +57,16 @@ def output(description: str) -> Any:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job needs at most: cores, memory as Kubernetes writes it, GPUs, network, hours."""
+    """What a job needs at most: cores, memory as Kubernetes writes it, GPUs, network, hours.
+
+    `engine` marks a job that starts containers itself: it alone may reach the Docker engine.
+    """
 
     cpu: float = 1
     memory: str = "2Gi"
     gpu: int = 0
     network: bool = False
+    engine: bool = False
     timeout_minutes: int = 60
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from slimline.contract import BadParameters
 from slimline.recipe.plan import PlanError, plan
-from slimline.recipe.release import release_plan
+from slimline.recipe.release import release_plan, verify_step
 from slimline.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -41,12 +41,25 @@ def load_recipe(path: Path | str) -> Recipe:
         place = ".".join(str(part) for part in error.section)
         msg = f"{file}:{_line(lines, error.section)}: {place}: {error}"
         raise BadParameters(msg) from error
-    for step in (*steps, *release_plan(recipe)):
+    steps = (*steps, *release_plan(recipe), verify_step(recipe))
+    _tasks_exist(file, lines, recipe, {step.name for step in steps})
+    for step in steps:
         try:
             step.check()
         except ValidationError as error:
             raise BadParameters(_explain(file, lines, step.section, error)) from error
     return recipe
+
+
+def _tasks_exist(file: Path, lines: Lines, recipe: Recipe, known: set[str]) -> None:
+    complaints = [
+        f"{file}:{_line(lines, ('tasks', name))}: tasks.{name}: there is no such step; "
+        f"there are {', '.join(sorted(known))}"
+        for name in recipe.tasks
+        if name not in known
+    ]
+    if complaints:
+        raise BadParameters("\n".join(complaints))
 
 
 def _read(file: Path) -> tuple[Any, Lines]:

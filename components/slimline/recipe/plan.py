@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadParameters, Model, load_component
-from slimline.recipe.schema import ONNX_PASSES
+from slimline.recipe.schema import ONNX_PASSES, TaskSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,7 @@ class Step:
     inputs: Mapping[str, tuple[Source, ...]]
     section: tuple[str | int, ...] = ()
     """Where the parameters stand in the recipe file."""
+    settings: TaskSettings = field(default_factory=TaskSettings)
 
     def check(self) -> None:
         """Validate the parameters; raises pydantic's ValidationError."""
@@ -70,7 +71,8 @@ class _Plan:
         if any(step.name == name for step in self.steps):
             msg = f"two steps are called {name}; give one of them a name of its own"
             raise PlanError(msg, section)
-        self.steps.append(Step(name, component, parameters, inputs, section))
+        settings = self.recipe.tasks.get(name, TaskSettings())
+        self.steps.append(Step(name, component, parameters, inputs, section, settings))
         outputs = load_component(component).outputs()
         first = next((n for n, p in outputs.items() if p.artifact is Model), next(iter(outputs)))
         return Source(name, first)

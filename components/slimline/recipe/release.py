@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import load_component
 from slimline.recipe.plan import Source, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slimline.recipe.schema import EndpointTarget, FleetTarget, Recipe
 
 PACKAGE, PREVIOUS = Source("resolve", "package"), Source("resolve", "previous")
@@ -20,19 +23,32 @@ def release_plan(recipe: Recipe) -> tuple[Step, ...]:
     Their packages come from the task `resolve`. A fleet's repository is that of its settings, else
     the one SLIMLINE_FLEET points to; its budget is what each device's health check holds it to.
     """
-    steps: list[Step] = []
+    steps = [_in_release(recipe, step) for step in _targets(recipe)]
+    if recipe.fleet is not None or answers_http(recipe):
+        watched = {**_known_to_watch(steps), **recipe.watch}
+        watch = Step("watch", "watch", watched, {"package": (PACKAGE,)}, ("watch",))
+        steps.append(_in_release(recipe, watch))
+    return tuple(sorted(steps, key=lambda step: ("deploy", "ota", "watch").index(step.name)))
+
+
+def verify_step(recipe: Recipe) -> Step:
+    """What a release begins with: the package is verified as a target would."""
+    return _in_release(recipe, Step("verify", "verify", {}, {"package": (PACKAGE,)}))
+
+
+def _targets(recipe: Recipe) -> Iterator[Step]:
     for place, target in enumerate(recipe.targets):
         section = ("targets", place, target.kind, "settings")
         if target is recipe.endpoint:
             given = {"package": (PACKAGE,)}
-            steps.append(Step("deploy", "deploy", _endpoint(target), given, section))
+            yield Step("deploy", "deploy", _endpoint(target), given, section)
         elif target is recipe.fleet:
             given = {"package": (PACKAGE,), "previous": (PREVIOUS,)}
-            steps.append(Step("ota", "ota", _fleet(target), given, section))
-    if recipe.fleet is not None or answers_http(recipe):
-        watched = {**_known_to_watch(steps), **recipe.watch}
-        steps.append(Step("watch", "watch", watched, {"package": (PACKAGE,)}, ("watch",)))
-    return tuple(sorted(steps, key=lambda step: ("deploy", "ota", "watch").index(step.name)))
+            yield Step("ota", "ota", _fleet(target), given, section)
+
+
+def _in_release(recipe: Recipe, step: Step) -> Step:
+    return replace(step, settings=recipe.tasks.get(step.name, step.settings))
 
 
 def answers_http(recipe: Recipe) -> bool:

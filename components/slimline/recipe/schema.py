@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slimline.contract import load_component
+from slimline.contract import Resources, load_component
 from slimline.models.info import Factory
 
 TORCH_PASSES = ("distill", "prune")
 ONNX_PASSES = ("quantize",)
+RunnerName = Literal["process", "docker", "pod"]
 
 
 class _Section(BaseModel):
@@ -97,6 +99,22 @@ class Pass(_Section):
         return {"component": component, "parameters": parameters or {}, "name": value.get("name")}
 
 
+class TaskSettings(_Section):
+    """How one step is run, where that differs from what its component says."""
+
+    runner: RunnerName | None = Field(None, description="Else SLIMLINE_RUNNER says.")
+    cpu: float | None = Field(None, gt=0, description="Cores at most.")
+    memory: str | None = Field(
+        None, pattern=r"^[1-9]\d*(Mi|Gi|Ti)$", description="Memory at most, such as 8Gi."
+    )
+    gpu: int | None = Field(None, ge=0, description="GPUs.")
+    timeout_minutes: int | None = Field(None, ge=1, description="Minutes at most.")
+
+    def limits(self, needs: Resources) -> Resources:
+        """A component's limits with what is said here in their place."""
+        return replace(needs, **self.model_dump(exclude={"runner"}, exclude_none=True))
+
+
 class Recipe(_Section):
     """One model, from its data to the places it runs."""
 
@@ -118,6 +136,9 @@ class Recipe(_Section):
     package: dict[str, Any] = Field(default_factory=dict, description="Parameters of package.")
     releases: str | None = Field(
         None, description="Where packages go: s3://bucket/prefix; else SLIMLINE_RELEASES says."
+    )
+    tasks: dict[str, TaskSettings] = Field(
+        default_factory=dict, description="By step: its runner and limits."
     )
     targets: tuple[Target, ...] = Field((), description="Where a promoted release goes.")
     watch: dict[str, Any] = Field(

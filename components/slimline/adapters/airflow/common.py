@@ -32,14 +32,16 @@ def task_defaults(owner: str) -> dict[str, Any]:
 
 def component_task(step: Step, recipe: str, **kwargs: Any) -> ComponentOperator:
     """A task that runs a step of a recipe, documented and limited as its component says."""
-    kind = load_component(step.component)
+    needs = step.settings.limits(load_component(step.component).needs)
     return ComponentOperator(
         task_id=step.name,
         component=step.component,
         parameters=step.parameters,
         inputs={port: tuple(sources) for port, sources in step.inputs.items() if sources},
         lineage=f"{recipe}/{step.name}",
-        execution_timeout=timedelta(minutes=kind.needs.timeout_minutes) + _SPARE,
+        execution_timeout=timedelta(minutes=needs.timeout_minutes) + _SPARE,
+        needs=needs,
+        runner=step.settings.runner or "",
         doc_md=component_doc(step.component),
         **kwargs,
     )

@@ -26,9 +26,8 @@ from slimline.adapters.airflow import connections
 from slimline.adapters.airflow.params import overrides
 from slimline.adapters.airflow.retry import ExitCodePolicy, JobFailed
 from slimline.adapters.argv import to_argv
-from slimline.adapters.runners import Launch
+from slimline.adapters.runners import Launch, open_runner
 from slimline.adapters.runners.environment import job_environment, secret_values
-from slimline.adapters.runners.process import ProcessRunner
 from slimline.contract import BadData, BadParameters, load_component, open_store
 from slimline.contract.cache import decide, read_manifest, remember
 from slimline.contract.job import identify
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from slimline.adapters.runners import Handle
-    from slimline.contract import Component, Store
+    from slimline.adapters.runners import Handle, Runner
+    from slimline.contract import Component, Resources, Store
     from slimline.contract.cache import Decision
     from slimline.contract.component import PortInfo
     from slimline.contract.manifest import Manifest
@@ -65,6 +64,8 @@ class ComponentOperator(BaseOperator):
         numbers: Mapping[str, Source] | None = None,
         lineage: str = "",
         skip_without_input: bool = False,
+        runner: str = "",
+        needs: Resources | None = None,
         **kwargs: Any,
     ) -> None:
         """Wire a component into a DAG.
@@ -76,6 +77,8 @@ class ComponentOperator(BaseOperator):
             numbers: for a parameter that an upstream job found out, the number that gives it.
             lineage: the step of a recipe that the job answers for (`digits/quantize`).
             skip_without_input: skip where a required input is not there, instead of failing.
+            runner: process, docker or pod; what SLIMLINE_RUNNER says if not given.
+            needs: the job's limits; those of the component if not given.
             kwargs: those of BaseOperator.
         """
         kwargs.setdefault("retry_policy", ExitCodePolicy())
@@ -86,6 +89,7 @@ class ComponentOperator(BaseOperator):
         self.numbers = dict(numbers or {})
         self.lineage = lineage
         self.skip_without_input = skip_without_input
+        self.runner, self.needs = runner, needs
         self._handle: Handle | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -93,10 +97,11 @@ class ComponentOperator(BaseOperator):
         kind = load_component(self.component)
         job = kind.parse({**self._parameters(context), **self._inputs(kind, context)})
         services = connections.services()
-        environment = job_environment(kind, {**services, **connections.secrets_of(kind)})
+        needs = self.needs or kind.needs
+        environment = job_environment(kind, {**services, **connections.secrets_of(kind)}, needs)
         connections.mask(environment)
         with connections.environment(services):
-            store, runner = open_store(store_uri()), ProcessRunner()
+            store, runner = open_store(store_uri()), open_runner(self.runner)
             image = runner.image_digest(kind.image)
             identity = identify(job, image)
             decision = decide(store, identity, lineage=self.lineage, cached=kind.cached)
@@ -104,11 +109,18 @@ class ComponentOperator(BaseOperator):
             if decision.manifest is not None:
                 remember(store, self.lineage, identity.digest, decision.reason)
                 return _result(decision.manifest, decision, executed=False)
-            work = str(runner.directory(identity.digest).work)
+            work = runner.work_path(identity.digest)
             options = ["--store", store.uri, "--work-dir", work, "--image-digest", image]
-            arguments = (*to_argv(job), *options, "--lineage", self.lineage)
-            claim = _claim(context)
-            launch = Launch(identity.digest, kind.image, arguments, environment, claim)
+            launch = Launch(
+                identity=identity.digest,
+                component=kind.component_name(),
+                image=kind.image,
+                arguments=(*to_argv(job), *options, "--lineage", self.lineage),
+                environment=environment,
+                needs=needs,
+                store=store.uri,
+                claim=_claim(context),
+            )
             manifest = self._run(runner, launch, store)
         return _result(manifest, decision, executed=True)
 
@@ -144,7 +156,7 @@ class ComponentOperator(BaseOperator):
         sources = ", ".join(f"{s.step}.{s.output}" for s in self.inputs.get(port.name, ()))
         return f"input {port.name}: {sources or 'no upstream task'} gave none; run that task first"
 
-    def _run(self, runner: ProcessRunner, launch: Launch, store: Store) -> Manifest:
+    def _run(self, runner: Runner, launch: Launch, store: Store) -> Manifest:
         handle = self._handle = runner.start(launch)
         if handle.attached:
             self.log.info("attached to the job that was started before; its log from the start:")

@@ -30,14 +30,15 @@ from slimline.adapters.airflow.release_tasks import (
     SetAliasesOperator,
 )
 from slimline.adapters.airflow.triggers import AliasTrigger
-from slimline.recipe.plan import Source, Step
-from slimline.recipe.release import PACKAGE, answers_http, release_plan
+from slimline.recipe.plan import Source
+from slimline.recipe.release import answers_http, release_plan, verify_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow.sdk import BaseOperator
 
+    from slimline.recipe.plan import Step
     from slimline.recipe.schema import Recipe
 
 _JUDGES, _CHANGE = frozenset({"ota", "watch"}), frozenset({"deploy", "ota"})
@@ -135,7 +136,7 @@ def _done(recipe: Recipe) -> BaseOperator:
 
 
 def _verify(recipe: Recipe) -> BaseOperator:
-    return component_task(Step("verify", "verify", {}, {"package": (PACKAGE,)}), recipe.name)
+    return component_task(verify_step(recipe), recipe.name)
 
 
 def _tasks(recipe: Recipe, steps: Iterable[Step]) -> list[BaseOperator]:

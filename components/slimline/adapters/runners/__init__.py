@@ -6,11 +6,16 @@ line by line, and its exit code is all the result it gives. What a job made is t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from slimline.contract import BadParameters, Resources
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+RUNNERS = ("process", "docker", "pod")
 
 
 @dataclass(frozen=True)
@@ -19,16 +24,22 @@ class Launch:
 
     Attributes:
         identity: the job's identity; two launches with the same one are the same job.
+        component: its name.
         image: the folder of `images/` that runs it.
         arguments: what follows `slimline run`.
         environment: the whole environment of the job; it may hold secrets, so it is never shown.
+        needs: the limits it is held to, where the runner can.
+        store: URI of the store it reads and writes.
         claim: who asks (`dag/run/task`); a result that nobody fetched is given to this one only.
     """
 
     identity: str
+    component: str
     image: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
+    needs: Resources = field(default_factory=Resources)
+    store: str = ""
     claim: str = ""
 
 
@@ -55,5 +66,26 @@ class Runner(Protocol):
     def image_digest(self, image: str) -> str:
         """What stands for the image in a job's identity."""
 
+    def work_path(self, identity: str) -> str:
+        """Where the job stages its inputs and outputs, as the job sees it."""
+
     def start(self, launch: Launch) -> Handle:
         """Start the job, or attach to the equal one that runs."""
+
+
+def open_runner(name: str = "") -> Runner:
+    """The runner of that name, or the one that SLIMLINE_RUNNER names, else child processes.
+
+    Args:
+        name: one of RUNNERS.
+
+    Raises:
+        BadParameters: when there is none of that name.
+    """
+    wanted = name or os.environ.get("SLIMLINE_RUNNER") or RUNNERS[0]
+    if wanted == "process":
+        from slimline.adapters.runners.process import ProcessRunner  # noqa: PLC0415 - if asked for
+
+        return ProcessRunner()
+    msg = f"runner {wanted!r} is not one of {', '.join(RUNNERS)}: correct SLIMLINE_RUNNER"
+    raise BadParameters(msg)

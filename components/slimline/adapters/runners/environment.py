@@ -11,7 +11,7 @@ from slimline.contract.secrets import secret_variable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slimline.contract import Component
+    from slimline.contract import Component, Resources
 
 _PASSED = frozenset(
     {
@@ -49,20 +49,22 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def job_environment(
     component: type[Component],
     given: Mapping[str, str],
+    needs: Resources | None = None,
     base: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The whole environment of a job.
 
     Args:
-        component: says by `secrets` what it may read, and by `needs.cpu` how many threads.
+        component: says by `secrets` what it may read.
         given: what connections resolve to: service addresses, S3 credentials, secrets; it wins.
+        needs: says by `cpu` how many threads; the component's own if not given.
         base: where the rest comes from; this process's environment if not given.
     """
     source = {**(os.environ if base is None else base), **given}
     wanted = {secret_variable(name) for name in component.secrets}
     allowed = wanted | {f"{name}_FILE" for name in wanted} | set(_S3) | _PASSED
     kept = {k: v for k, v in source.items() if k in allowed or _is_setting(k)}
-    threads = str(max(1, min(int(component.needs.cpu), os.cpu_count() or 1)))
+    threads = str(max(1, min(int((needs or component.needs).cpu), os.cpu_count() or 1)))
     return {
         **dict.fromkeys(_THREADS, threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait shall not take a core from other jobs

@@ -72,6 +72,10 @@ class ProcessRunner:
         python = python_for(image)
         return environment_digest() if python == sys.executable else _digest_of(python)
 
+    def work_path(self, identity: str) -> str:
+        """Where the job stages its inputs and outputs: in its directory."""
+        return str(self.directory(identity).work)
+
     def directory(self, identity: str) -> JobDirectory:
         """The directory of a job."""
         return JobDirectory(self.work / identity)
