@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADMIN = "admin"
+LOCAL = "127.0.0.1,localhost"
 _HEALTHY = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -32,6 +33,7 @@ def airflow_launch(
     dags_folder: Path,
     parallelism: int = 4,
     environment: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
 ) -> Launch:
     """Airflow on `port`, with its home, logs and database under `state_dir`.
 
@@ -40,16 +42,18 @@ def airflow_launch(
         port: of the API server, which serves the UI too.
         dags_folder: where DAG files are read.
         parallelism: tasks at once; each has a process of about 150 MB waiting for it.
-        environment: what tasks may see besides, such as connections and secrets.
+        environment: what tasks may see besides, such as connections and secrets; it may hold
+            settings of Airflow's own too, which win.
+        host: the address that the API server listens on.
     """
     home = state_dir.resolve() / "airflow"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     _private(home / "passwords.json", lambda: {ADMIN: secrets.token_urlsafe(12)})
     settings = {
         "CORE__DAGS_FOLDER": str(dags_folder.resolve()),
         "CORE__PARALLELISM": str(parallelism),
-        **_settings(home, port, url),
+        **_settings(home, host, port, url),
         **_keys(home),
     }
     return Launch(
@@ -57,10 +61,10 @@ def airflow_launch(
         argv=(sys.executable, "-m", "slimline.embedded.airflow_parts"),
         ready=lambda _log: url if healthy(url) else "",
         environment={
-            **(environment or {}),
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
             "AIRFLOW_HOME": str(home),
-            "NO_PROXY": ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get("NO_PROXY")))),
+            "NO_PROXY": ",".join(filter(None, (LOCAL, host, os.environ.get("NO_PROXY")))),
+            **(environment or {}),
         },
         patience_seconds=300,
     )
@@ -84,7 +88,7 @@ def read_password(state_dir: Path) -> str:
     return passwords[ADMIN]
 
 
-def _settings(home: Path, port: int, url: str) -> dict[str, str]:
+def _settings(home: Path, host: str, port: int, url: str) -> dict[str, str]:
     """Airflow's configuration for one small machine."""
     return {
         "CORE__EXECUTOR": "LocalExecutor",
@@ -95,7 +99,7 @@ def _settings(home: Path, port: int, url: str) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "API__HOST": "127.0.0.1",
+        "API__HOST": host,
         "API__PORT": str(port),
         "API__BASE_URL": url,
         "API__WORKERS": "1",

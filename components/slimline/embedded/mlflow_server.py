@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def mlflow_launch(state_dir: Path, port: int) -> Launch:
-    """The server on `port`; database and artifacts (which it serves itself) under `state_dir`."""
+def mlflow_launch(state_dir: Path, port: int, host: str = "127.0.0.1") -> Launch:
+    """The server on `port` of `host`; database and the artifacts that it serves: `state_dir`."""
     home = state_dir.resolve() / "mlflow"
     home.mkdir(parents=True, exist_ok=True)
     options = {
-        "--host": "127.0.0.1",
+        "--host": host,
         "--port": str(port),
         "--workers": "1",
         "--backend-store-uri": f"sqlite:///{home}/mlflow.db",
@@ -30,7 +30,7 @@ def mlflow_launch(state_dir: Path, port: int) -> Launch:
     return Launch(
         name="mlflow",
         argv=(*command, *(word for option in options.items() for word in option)),
-        ready=answers(f"http://127.0.0.1:{port}", "/health"),
+        ready=answers(f"http://{host}:{port}", "/health"),
         environment={
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

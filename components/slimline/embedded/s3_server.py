@@ -1,11 +1,12 @@
 """An S3 server in one process: OpenStack Swift with its s3api, all four servers on loopback.
 
     AWS_ACCESS_KEY_ID=demo:me AWS_SECRET_ACCESS_KEY=... \
-        python -m slimline.embedded.s3_server DIR PORT
+        python -m slimline.embedded.s3_server DIR PORT [HOST]
 
 It checks signatures and checksums as S3 does, and keeps its data under DIR alone. PORT 0 takes a
 free one; the line `ready http://127.0.0.1:<port>` on stdout tells which. Writing a count to
-`DIR/fault` makes that many requests fail with 503 SlowDown.
+`DIR/fault` makes that many requests fail with 503 SlowDown. HOST is the address to listen on when
+containers or other machines shall reach it.
 
 It does not decide racing conditional writes: several `If-None-Match: *` at the same moment may all
 succeed. Its three inner servers (account, container, object) ask nobody for a password, so whoever
@@ -57,9 +58,10 @@ class Settings:
     user: str
     secret: str
     region: str
+    host: str = "127.0.0.1"
 
     @classmethod
-    def from_environment(cls, root: Path, port: int) -> Settings:
+    def from_environment(cls, root: Path, port: int, host: str = "127.0.0.1") -> Settings:
         """Take the credentials from the environment, where no process list shows them.
 
         Raises:
@@ -78,16 +80,16 @@ class Settings:
             raise ValueError(msg)
         account, user = key.split(":")
         region = os.environ.get("AWS_REGION", "us-east-1")
-        return cls(root.resolve(), port, account, user, secret, region)
+        return cls(root.resolve(), port, account, user, secret, region, host)
 
 
 def main() -> int:
     """Serve until a signal ends the process."""
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():  # noqa: PLR2004 - DIR PORT
-        sys.stderr.write("usage: python -m slimline.embedded.s3_server DIR PORT\n")
+    if len(sys.argv) not in (3, 4) or not sys.argv[2].isdecimal():
+        sys.stderr.write("usage: python -m slimline.embedded.s3_server DIR PORT [HOST]\n")
         return EX_USAGE
     try:
-        settings = Settings.from_environment(Path(sys.argv[1]), int(sys.argv[2]))
+        settings = Settings.from_environment(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return EX_USAGE
@@ -101,14 +103,14 @@ def serve(settings: Settings) -> None:
     _write_swift_conf(settings.root)
     # A port is chosen by binding it, and kept: nobody can take it between choice and use.
     listeners = {name: eventlet.listen(("127.0.0.1", 0), backlog=1024) for name in INNER}
-    listeners["proxy"] = eventlet.listen(("127.0.0.1", settings.port), backlog=1024)
+    listeners["proxy"] = eventlet.listen((settings.host, settings.port), backlog=1024)
     for name in INNER:
         _write_ring(settings.root, name, listeners[name].getsockname()[1])
     for name, listener in listeners.items():
         conf = proxy_conf(settings) if name == "proxy" else inner_conf(settings, name)
         eventlet.spawn(_serve_one, _load(name, conf), listener)
     port = listeners["proxy"].getsockname()[1]
-    sys.stdout.write(f"ready http://127.0.0.1:{port}\n")
+    sys.stdout.write(f"ready http://{settings.host}:{port}\n")
     sys.stdout.flush()
     while True:
         eventlet.sleep(3600)
