@@ -24,6 +24,7 @@ from slimline.contract.log import setup_logging
 
 _USAGE, _LATER, _BUG = 64, 75, 1
 _SHORTEST_PREFIX = 6
+_PLACE = "s3://bucket/prefix; its statements are left out if it is not on S3."
 
 
 def main() -> None:
@@ -174,6 +175,35 @@ def kfp(component: str, image: str) -> None:
     from slimline.adapters.kfp import component_yaml  # noqa: PLC0415 - only here
 
     click.echo(component_yaml(load_component(component), image), nl=False)
+
+
+@cli.command()
+@click.argument("component", required=False, shell_complete=_names)
+@click.option("--template", is_flag=True, help="All roles, as the CloudFormation of infra/aws/.")
+@click.option("--store", envvar="SLIMLINE_STORE", metavar="URI", default="", help=_PLACE)
+@click.option("--releases", envvar="SLIMLINE_RELEASES", metavar="URI", default="", help=_PLACE)
+@click.option("--fleet", envvar="SLIMLINE_FLEET", metavar="URI", default="", help=_PLACE)
+@click.option("--data", metavar="URI", default="", help="s3://bucket/prefix of source data.")
+@click.option(
+    "--key", metavar="ARN", default="", help="KMS key of these buckets, if they have one."
+)
+@click.option("--endpoints", default="slimline-*", show_default=True, help="Names of endpoints.")
+@click.option("--prefix", default="slimline", show_default=True, help="Beginning of other names.")
+@click.option("--account", default="*", show_default=True, help="AWS account.")
+@click.option("--region", envvar="AWS_REGION", default="*", show_default=True, help="AWS region.")
+def iam(component: str | None, *, template: bool, **places: str) -> None:
+    """Print the IAM policy of a component: what its class declares, and nothing more."""
+    from slimline.adapters.aws.policy import cloud_of, policy  # noqa: PLC0415 - only here
+    from slimline.adapters.aws.template import template as roles  # noqa: PLC0415
+
+    if template:
+        click.echo(roles(), nl=False)
+    elif component is None:
+        msg = "component is missing: name one (slimline list), or give --template"
+        raise click.UsageError(msg)
+    else:
+        found = policy(load_component(component), cloud_of(**places))
+        click.echo(json.dumps(found, indent=1))
 
 
 @cli.group()

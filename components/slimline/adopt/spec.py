@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from slimline.contract import Component, Dataset, Input, Model, Output, Resources, output
+from slimline.contract import Access, Component, Dataset, Input, Model, Output, Resources, output
 from slimline.data.preprocess import Scale, Step, ToNCHW
 
 
@@ -15,6 +15,7 @@ class Adopt(Component):
 
     image: ClassVar[str] = "onnx"
     needs: ClassVar[Resources] = Resources(cpu=2, memory="4Gi", network=True)
+    access: ClassVar[tuple[Access, ...]] = (Access("data", "read"),)
 
     train: Input[Dataset] = Field(description="The training split: shape and labels are its.")
     model: Output[Model] = output("The same network as model.onnx, with a dynamic batch.")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from slimline.contract import Component, Dataset, Output, Report, Resources, output
+from slimline.contract import Access, Component, Dataset, Output, Report, Resources, output
 from slimline.data.spec import Labels, Source
 
 
@@ -48,6 +48,7 @@ class CheckData(Component):
 
     image: ClassVar = "data"
     needs: ClassVar = Resources(cpu=1, memory="8Gi", network=True)
+    access: ClassVar = (Access("data", "read"),)
 
     train: Output[Dataset] = output("Examples to train and calibrate on.")
     selection: Output[Dataset] = output("Examples to choose between epochs and settings with.")

@@ -17,6 +17,7 @@ from slimline.contract.artifact import (
     sha256_file,
 )
 from slimline.contract.component import (
+    Access,
     Component,
     Input,
     Numbers,
@@ -40,6 +41,7 @@ from slimline.contract.secrets import secret
 from slimline.contract.store import LocalStore, Store, open_store, safe_join
 
 __all__ = [
+    "Access",
     "Artifact",
     "BadData",
     "BadParameters",

@@ -71,6 +71,24 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Access:
+    """Something in the cloud that a job reaches besides its own results in the store.
+
+    `Access("fleet", "write", "tuf/*")`: in the fleet's repository it writes what lies under `tuf/`.
+    Cloud policies are made of these (`slimline iam`), so what is not declared is refused there.
+
+    Attributes:
+        place: `data` is the bucket of source data, `endpoints` the cloud's model endpoints.
+        action: to read is also to list; to write endpoints is also to delete and to invoke them.
+        keys: which objects of the place, `*` standing for any text; endpoints have none.
+    """
+
+    place: Literal["store", "releases", "fleet", "data", "endpoints"]
+    action: Literal["read", "write", "delete"]
+    keys: str = "*"
+
+
+@dataclass(frozen=True)
 class PortInfo:
     """One input or output of a component, read from its annotation."""
 
@@ -90,6 +108,7 @@ class Component(BaseModel):
         needs: its limits.
         secrets: names of secrets it may read with `secret(name)`; never values.
         cached: False for a component whose effect is outside (deploy, ota): it runs each time.
+        access: what it reaches in the cloud besides its own results in the store.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -98,6 +117,7 @@ class Component(BaseModel):
     needs: ClassVar[Resources] = Resources()
     secrets: ClassVar[tuple[str, ...]] = ()
     cached: ClassVar[bool] = True
+    access: ClassVar[tuple[Access, ...]] = ()
 
     @classmethod
     def component_name(cls) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slimline.contract import Component, Input, Output, Package, Receipt, Resources, output
+from slimline.contract import Access, Component, Input, Output, Package, Receipt, Resources, output
 
 ENDPOINT = r"^[a-z0-9](-*[a-z0-9]){0,62}$"
 
@@ -74,6 +74,10 @@ class Deploy(Component):
     image: ClassVar[str] = "ship"
     needs: ClassVar[Resources] = Resources(network=True, timeout_minutes=8 * 60)
     cached: ClassVar[bool] = False
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("releases", "read", "artifacts/*"),
+        Access("endpoints", "write"),
+    )
 
     package: Input[Package] = Field(description="The signed package to serve.")
     receipt: Output[Receipt] = output("What was deployed where, and its answer to a request.")

@@ -6,7 +6,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from slimline.contract import Component, Dataset, Input, Model, Output, Report, Resources, output
+from slimline.contract import (
+    Access,
+    Component,
+    Dataset,
+    Input,
+    Model,
+    Output,
+    Report,
+    Resources,
+    output,
+)
 from slimline.models.info import Factory
 from slimline.models.settings import FitSettings
 
@@ -20,6 +30,9 @@ class Distill(FitSettings, Component):
 
     image: ClassVar[str] = "torch"
     needs: ClassVar[Resources] = Resources(cpu=4, memory="8Gi", timeout_minutes=24 * 60)
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("store", "delete", "artifacts/*"),
+    )  # checkpoints
 
     teacher: Input[Model] = Field(description="The model to follow, torch or ONNX.")
     train: Input[Dataset] = Field(description="The training split.")

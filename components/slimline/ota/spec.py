@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slimline.contract import Component, Input, Output, Package, Receipt, Resources, output
+from slimline.contract import Access, Component, Input, Output, Package, Receipt, Resources, output
 
 GROUP = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -19,6 +19,12 @@ class Ota(Component):
     needs: ClassVar[Resources] = Resources(network=True, timeout_minutes=24 * 60)
     secrets: ClassVar[tuple[str, ...]] = ("tuf",)
     cached: ClassVar[bool] = False
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("releases", "read", "artifacts/*"),
+        Access("fleet", "read"),
+        Access("fleet", "write", "tuf/*"),
+        Access("fleet", "write", "packages/*"),
+    )
 
     package: Input[Package] = Field(description="The signed package that the devices shall run.")
     previous: Input[Package | None] = Field(

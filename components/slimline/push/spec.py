@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from slimline.contract import Component, Input, Output, Package, Receipt, Resources, output
+from slimline.contract import Access, Component, Input, Output, Package, Receipt, Resources, output
 
 
 class Push(Component):
@@ -18,6 +18,11 @@ class Push(Component):
 
     image: ClassVar[str] = "ship"
     needs: ClassVar[Resources] = Resources(network=True, timeout_minutes=60)
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("releases", "read", "artifacts/*"),
+        Access("releases", "write", "artifacts/*"),
+        Access("releases", "delete", "artifacts/*.json"),  # of a damaged one, to replace it
+    )
 
     package: Input[Package] = Field(description="The signed package.")
     receipt: Output[Receipt] = output("Where it lies: uri, digest, bytes, files.")

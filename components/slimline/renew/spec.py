@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from slimline.contract import Component, Output, Receipt, Resources, output
+from slimline.contract import Access, Component, Output, Receipt, Resources, output
 
 
 class Renew(Component):
@@ -21,6 +21,10 @@ class Renew(Component):
     needs: ClassVar[Resources] = Resources(network=True, timeout_minutes=10)
     secrets: ClassVar[tuple[str, ...]] = ("tuf",)
     cached: ClassVar[bool] = False
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("fleet", "read", "tuf/*"),
+        Access("fleet", "write", "tuf/metadata/*"),
+    )
 
     receipt: Output[Receipt] = output("Until when each role's word counts.")
 

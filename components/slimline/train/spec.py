@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from slimline.contract import Component, Dataset, Input, Model, Output, Report, Resources, output
+from slimline.contract import (
+    Access,
+    Component,
+    Dataset,
+    Input,
+    Model,
+    Output,
+    Report,
+    Resources,
+    output,
+)
 from slimline.models.info import Factory
 from slimline.models.settings import FitSettings
 
@@ -16,6 +26,9 @@ class Train(FitSettings, Component):
 
     image: ClassVar[str] = "torch"
     needs: ClassVar[Resources] = Resources(cpu=4, memory="8Gi", timeout_minutes=24 * 60)
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("store", "delete", "artifacts/*"),
+    )  # checkpoints
 
     train: Input[Dataset] = Field(description="The training split.")
     selection: Input[Dataset] = Field(description="The split that chooses the epoch.")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from slimline.contract import Component, Input, Output, Package, Receipt, Resources, output
+from slimline.contract import Access, Component, Input, Output, Package, Receipt, Resources, output
 
 
 class Verify(Component):
@@ -15,6 +15,7 @@ class Verify(Component):
     image: ClassVar[str] = "ship"
     needs: ClassVar[Resources] = Resources(cpu=1, memory="2Gi", timeout_minutes=10)
     cached: ClassVar[bool] = False
+    access: ClassVar[tuple[Access, ...]] = (Access("releases", "read", "artifacts/*"),)
 
     package: Input[Package] = Field(description="The package to verify.")
     receipt: Output[Receipt] = output("What was verified, by which keys' leave.")

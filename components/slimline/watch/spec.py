@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from slimline.contract import Component, Input, Output, Package, Receipt, Resources, output
+from slimline.contract import Access, Component, Input, Output, Package, Receipt, Resources, output
 
 
 class Watch(Component):
@@ -15,6 +15,11 @@ class Watch(Component):
     image: ClassVar[str] = "ship"
     needs: ClassVar[Resources] = Resources(network=True, timeout_minutes=24 * 60)
     cached: ClassVar[bool] = False
+    access: ClassVar[tuple[Access, ...]] = (
+        Access("releases", "read", "artifacts/*"),
+        Access("fleet", "read", "devices/*"),
+        Access("fleet", "read", "status/*"),
+    )
 
     package: Input[Package | None] = Field(
         None, description="What must run: its digest, and its golden inputs as requests."
