@@ -69,7 +69,7 @@ def test_shifting_moves_every_image_by_at_most_an_eighth_and_repeats_its_border(
     x = torch.zeros(64, 1, 16, 16)
     x[:, :, 8, 8] = 1
     torch.manual_seed(0)
-    out = augment(x, "shift")
+    out = augment(x, "shift", len(x), slice(None))
     rows, columns = out[:, 0].flatten(1).argmax(1) // 16, out[:, 0].flatten(1).argmax(1) % 16
     assert out.sum() == 64
     assert {int(r) - 8 for r in rows} == {int(c) - 8 for c in columns} == {-2, -1, 0, 1, 2}
@@ -78,11 +78,11 @@ def test_shifting_moves_every_image_by_at_most_an_eighth_and_repeats_its_border(
 def test_flip_crop_mirrors_about_half_of_the_images():
     x = torch.arange(8.0).expand(200, 1, 8, 8).contiguous()
     torch.manual_seed(0)
-    out = augment(x, "flip_crop")
+    out = augment(x, "flip_crop", len(x), slice(None))
     mirrored = (out[:, 0, 0, 0] > out[:, 0, 0, -1]).sum()
     assert 60 < mirrored < 140
 
 
 def test_rows_cannot_be_shifted():
     with pytest.raises(BadParameters, match="use none"):
-        augment(torch.zeros(4, 3), "shift")
+        augment(torch.zeros(4, 3), "shift", 4, slice(None))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import torch
 
 from slimline.data.dataset import load_examples
-from slimline.models.build import build, completed, load_weights, save_torch_model
-from slimline.models.curve import write_report
-from slimline.models.fit import fit
+from slimline.models.build import build, completed
 from slimline.models.info import ModelInfo, load_model_info
-from slimline.models.network import check_classes, parameter_count
-from slimline.models.settings import FitSettings
+from slimline.models.network import check_classes
+from slimline.models.result import fit_and_keep
 from slimline.models.task import Guide, Task
 from slimline.models.teacher import open_teacher
 from slimline.models.tensors import to_tensors
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
 def run(job: Distill) -> Numbers:
     """Train the student."""
-    started = time.monotonic()
     info = _student_info(job)
     train = to_tensors(load_examples(job.train.path, split="train"), info)
     selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
@@ -34,25 +30,12 @@ def run(job: Distill) -> Numbers:
     module = build(info.factory)
     check_classes(module, info)
     answers = open_teacher(job.teacher.path)(selection.x)
-    settings = FitSettings.model_validate(job.model_dump(include=set(FitSettings.model_fields)))
+    right = float((answers.argmax(1) == selection.y).double().mean())
     guide = Guide(job.teacher.path, job.temperature, job.alpha)
-    weights = module.state_dict()
-    fitted = fit(Task("distill", info, weights, train, selection, settings, guide))
-    load_weights(module, fitted.weights, f"model {info.name}")
-    save_torch_model(module, info, job.student.path)
-    numbers: Numbers = {
-        "accuracy": fitted.best.accuracy,
-        "teacher_accuracy": float((answers.argmax(1) == selection.y).double().mean()),
-        "selection_loss": fitted.best.selection_loss,
-        "best_epoch": fitted.best.epoch,
-        "epochs": len(fitted.history),
-        "resumed_from_epoch": fitted.resumed_from,
-        "parameters": parameter_count(module),
-        "examples": len(train),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    write_report(job.report.path, f"{info.name}: {info.stage}", numbers, fitted.history)
-    return numbers
+    weights, settings = module.state_dict(), job.fit_settings()
+    task = Task("distill", info, weights, train, selection, settings, guide)
+    measured: Numbers = {"teacher_accuracy": right}
+    return fit_and_keep(module, task, job.student.path, job.report.path, measured)
 
 
 def _student_info(job: Distill) -> ModelInfo:

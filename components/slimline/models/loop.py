@@ -1,17 +1,17 @@
-"""The loop over epochs and steps, in one process."""
+"""The loop over epochs and steps, as one process of a team sees it."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 import time
 from typing import TYPE_CHECKING
 
-from slimline.contract import BadData, BadParameters, Meter, get_logger
+from slimline.contract import BadParameters, Meter, get_logger
 from slimline.models.augment import augment
-from slimline.models.build import build, load_weights
+from slimline.models.batch_norm import share_batch_norm
 from slimline.models.losses import distillation_loss, learning_rate_factor
+from slimline.models.network_in_training import make_network, training_mode
 from slimline.models.progress import (
     Epoch,
     Progress,
@@ -21,13 +21,13 @@ from slimline.models.progress import (
     write_state,
 )
 from slimline.models.teacher import open_teacher
+from slimline.models.team import Team
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning.fabric import Fabric
     from torch import Tensor, nn
-    from torch.optim import Optimizer
 
     from slimline.contract.job import Checkpoint
     from slimline.models.task import Task
@@ -43,18 +43,21 @@ class Loop:
 
     def __init__(self, fabric: Fabric, task: Task, saved: Checkpoint, tracker: Tracker) -> None:
         self.fabric, self.task, self.saved, self.tracker = fabric, task, saved, tracker
-        self.module, self.optimizer = _network(task)
+        self.module, self.optimizer = make_network(task)
         self.progress = read_progress(saved.path)
         self.best = read_best(saved.path)
         if self.progress != Progress():
             restore_state(saved.path, self.module, self.optimizer)
+        self.team = Team(fabric)
+        if self.team.size > 1:
+            self.module = share_batch_norm(self.module, fabric.device)
         self.wrapped, self.stepper = fabric.setup(self.module, self.optimizer)
         self.train, self.selection = (
             (_placed(split.x, fabric), split.y.to(fabric.device))
             for split in (task.train, task.selection)
         )
         self.masks = {k: v.to(fabric.device) for k, v in task.masks.items()}
-        self.teach = _teaching(task, self.train[0])
+        self.teach = _teaching(task, self.train[0], self.team)
         self.batch = min(task.settings.batch_size, len(task.train))
         self.steps = len(task.train) // self.batch
         self.meter = Meter(task.settings.epochs * self.steps, task.what)
@@ -79,53 +82,58 @@ class Loop:
         epoch, settings = self.progress.epochs, self.task.settings
         torch.manual_seed(_seed(settings.seed, epoch))
         order = torch.randperm(len(self.task.train))
-        _training_mode(self.module)
+        training_mode(self.module)
         losses = torch.tensor(self.progress.loss_sum, device=self.fabric.device)
         for step in range(self.progress.step, self.steps):
-            if stop():
-                update = {"step": step, "loss_sum": float(losses)}
-                self.progress = self.progress.model_copy(update=update)
+            if self.team.any(stop()):
+                self._reach(step, losses)
                 return False
-            chosen = order[step * self.batch : (step + 1) * self.batch]
-            losses += self._step(epoch, step, chosen[self.fabric.global_rank :: self._processes])
-            if self.fabric.is_global_zero:
+            losses += self._step(epoch, step, order[step * self.batch : (step + 1) * self.batch])
+            if self.team.is_first:
                 self.meter.show(epoch * self.steps + step + 1, self._note())
-        self.progress = self.progress.model_copy(update={"step": 0, "loss_sum": float(losses)})
+        self._reach(0, losses)
         return True
 
-    def _step(self, epoch: int, step: int, chosen: Tensor) -> Tensor:
-        import torch
-        from torch.nn import functional
+    def _reach(self, step: int, losses: Tensor) -> None:
+        update = {"step": step, "loss_sum": float(self.team.mean(losses))}
+        self.progress = self.progress.model_copy(update=update)
 
-        settings, guide = self.task.settings, self.task.guide
-        torch.manual_seed(_seed(settings.seed, epoch, step, self.fabric.global_rank))
+    def _step(self, epoch: int, step: int, batch: Tensor) -> Tensor:
+        """Lower the loss of a batch; gives this process's part of it, whose mean is the loss."""
+        import torch
+
+        settings, chosen = self.task.settings, batch[self.team.share].to(self.fabric.device)
+        torch.manual_seed(_seed(settings.seed, epoch, step, 0))
+        x = augment(self.train[0][chosen], settings.augmentation, len(batch), self.team.share)
+        if not self.team.is_first:
+            torch.manual_seed(_seed(settings.seed, epoch, step, self.team.rank))
         rate = learning_rate_factor(
             settings.schedule, epoch * self.steps + step, settings.epochs * self.steps
         )
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate
-        chosen = chosen.to(self.fabric.device)
-        x = augment(self.train[0][chosen], settings.augmentation)
-        y = self.train[1][chosen]
-        logits = self.wrapped(x)
-        if guide is None:
-            loss = functional.cross_entropy(
-                logits.float(), y, label_smoothing=settings.label_smoothing
-            )
-        else:
-            loss = distillation_loss(
-                logits,
-                self.teach(x, chosen),
-                y,
-                temperature=guide.temperature,
-                alpha=guide.alpha,
-                label_smoothing=settings.label_smoothing,
-            )
+        loss = self._loss(x, chosen) * self.team.weight(len(batch), len(chosen))
         self.stepper.zero_grad()
         self.fabric.backward(loss)
         self.stepper.step()
         self._keep_zeros()
         return loss.detach()
+
+    def _loss(self, x: Tensor, chosen: Tensor) -> Tensor:
+        from torch.nn import functional
+
+        guide, smoothing = self.task.guide, self.task.settings.label_smoothing
+        y, logits = self.train[1][chosen], self.wrapped(x)
+        if guide is None:
+            return functional.cross_entropy(logits.float(), y, label_smoothing=smoothing)
+        return distillation_loss(
+            logits,
+            self.teach(x, chosen),
+            y,
+            temperature=guide.temperature,
+            alpha=guide.alpha,
+            label_smoothing=smoothing,
+        )
 
     def _keep_zeros(self) -> None:
         import torch
@@ -137,8 +145,7 @@ class Loop:
     def _close_epoch(self, seconds: float) -> None:
         settings, number = self.task.settings, self.progress.epochs + 1
         loss = self.progress.loss_sum / self.steps
-        self.module.eval()
-        selection_loss, right = self.fabric.broadcast(evaluate(self.wrapped, *self.selection))
+        selection_loss, right = self._evaluate()
         if not (math.isfinite(loss) and math.isfinite(selection_loss)):
             msg = (
                 f"{self.task.what}: the loss is not finite in epoch {number}: "
@@ -156,7 +163,7 @@ class Loop:
         if self.progress.best is done:
             self.best = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         self.tracker.log(done.model_dump(exclude={"epoch"}), number)
-        if self.fabric.is_global_zero:
+        if self.team.is_first:
             log.info(
                 "%s: epoch %d/%d: loss %.4f, selection accuracy %.2f %%",
                 self.task.what,
@@ -165,6 +172,20 @@ class Loop:
                 loss,
                 100 * right,
             )
+
+    def _evaluate(self) -> tuple[float, float]:
+        """Mean cross-entropy and share of right answers on the selection split."""
+        import torch
+
+        self.module.eval()
+        x, y = (part[self.team.share] for part in self.selection)
+        loss, right = 0.0, 0
+        if len(y):  # a split may be smaller than the team
+            with self.fabric.autocast():
+                loss, right = evaluate(self.module, x, y)
+        own = torch.tensor([loss * len(y), right], dtype=torch.float64, device=self.fabric.device)
+        loss_sum, all_right = (self.team.sum(own) / len(self.selection[1])).tolist()
+        return loss_sum, all_right
 
     def _is_enough(self) -> bool:
         patience = self.task.settings.patience
@@ -179,82 +200,28 @@ class Loop:
         return f"epoch {last.epoch}: loss {last.loss:.4f}, accuracy {100 * last.accuracy:.2f} %"
 
     def _write(self) -> None:
-        if self.fabric.is_global_zero:
+        if self.team.is_first:
             write_state(self.saved.path, self.progress, self.module, self.optimizer, self.best)
 
     def _save(self) -> None:
         self._write()
-        if self.fabric.is_global_zero:
+        if self.team.is_first:
             self.saved.save()
             log.info("%s: kept what epoch %d reached", self.task.what, self.progress.epochs)
         self.kept_at = time.monotonic()
 
-    @property
-    def _processes(self) -> int:
-        return self.fabric.world_size
 
-
-def _network(task: Task) -> tuple[nn.Module, Optimizer]:
-    import torch
-
-    if task.info.factory is None:
-        msg = f"model {task.info.name} has no factory: only a torch model can be trained"
-        raise BadData(msg)
-    module = build(task.info.factory, task.info.edits)
-    load_weights(module, task.weights, f"model {task.info.name}")
-    if task.train.x.ndim == 4:  # noqa: PLR2004 - images
-        for weight in module.parameters():
-            if weight.ndim == 4:  # noqa: PLR2004 - of convolutions
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    _freeze(module, task.frozen)
-    free = [p for p in module.parameters() if p.requires_grad]
-    settings = task.settings
-    made: Optimizer
-    if settings.optimizer == "sgd":
-        made = torch.optim.SGD(
-            free, settings.learning_rate, 0.9, weight_decay=settings.weight_decay, nesterov=True
-        )
-    else:
-        made = torch.optim.AdamW(free, settings.learning_rate, weight_decay=settings.weight_decay)
-    return module, made
-
-
-def _freeze(module: nn.Module, pattern: str) -> None:
-    if not pattern:
-        return
-    try:
-        found = [p for n, p in module.named_parameters() if re.search(pattern, n)]
-    except re.error as error:
-        msg = f"freeze {pattern!r} is no regular expression: {error}"
-        raise BadParameters(msg) from error
-    if not 0 < len(found) < len(list(module.parameters())):
-        names = ", ".join(n for n, _ in list(module.named_parameters())[:4])
-        msg = f"freeze {pattern!r} finds {len(found)} parameters of {names} ...: find some, not all"
-        raise BadParameters(msg)
-    for parameter in found:
-        parameter.requires_grad = False
-
-
-def _training_mode(module: nn.Module) -> None:
-    """Training mode, but not for batch norm that is frozen: its statistics stay too."""
-    module.train()
-    for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
-            layer.eval()
-
-
-def _teaching(task: Task, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def _teaching(task: Task, x: Tensor, team: Team) -> Callable[[Tensor, Tensor], Tensor]:
     """The teacher's logits for a batch, given its input and its places in the training split.
 
     Without augmentation every input is the same in each epoch, so they are computed once.
     """
     if task.guide is None:
         return lambda batch, _: batch
-    teacher = open_teacher(task.guide.path)
+    teacher = open_teacher(task.guide.path, team.size)
     if task.settings.augmentation != "none":
         return lambda batch, _: teacher(batch)
-    answers = teacher(x)
+    answers = team.gather(teacher, x)
     return lambda _, chosen: answers[chosen]
 
 
@@ -265,15 +232,15 @@ def _placed(x: Tensor, fabric: Fabric) -> Tensor:
     return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x  # noqa: PLR2004 - images
 
 
-def evaluate(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and share of right answers."""
+def evaluate(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
+    """Mean cross-entropy, and how many answers are right."""
     import torch
     from torch.nn import functional
 
     with torch.no_grad():
         logits = torch.cat([module(part).float() for part in torch.split(x, _EVALUATION_BATCH)])
         loss = functional.cross_entropy(logits, y)
-        return float(loss), float((logits.argmax(1) == y).double().mean())
+        return float(loss), int((logits.argmax(1) == y).sum())
 
 
 def _seed(*parts: int) -> int:

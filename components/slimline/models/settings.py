@@ -46,3 +46,7 @@ class FitSettings(BaseModel):
         pattern=r"^(auto|[1-9]\d?)$",
         description="Processes to train with: auto takes every GPU, or one process on a CPU.",
     )
+
+    def fit_settings(self) -> FitSettings:
+        """These alone, without what a component has besides."""
+        return FitSettings.model_validate(self.model_dump(include=set(FitSettings.model_fields)))

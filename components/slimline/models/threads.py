@@ -20,8 +20,6 @@ def cpu_quota(cgroup: Path = _CGROUP_V2) -> int:
     return max(1, min(cores, limited))
 
 
-def use_cpu_quota(processes: int = 1) -> None:
-    """Give torch as many threads as there are cores, shared by `processes`."""
-    import torch
-
-    torch.set_num_threads(max(1, cpu_quota() // processes))
+def threads_of_each(processes: int = 1) -> int:
+    """The cores of one of several equal processes; at least 1."""
+    return max(1, cpu_quota() // processes)

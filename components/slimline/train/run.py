@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import torch
 
 from slimline.contract import BadParameters, get_logger
 from slimline.data.dataset import load_examples
-from slimline.models.build import (
-    build,
-    completed,
-    load_torch_model,
-    load_weights,
-    save_torch_model,
-)
-from slimline.models.curve import write_report
-from slimline.models.fit import fit
+from slimline.models.build import build, completed, load_torch_model
 from slimline.models.info import ModelInfo
-from slimline.models.network import check_classes, parameter_count
-from slimline.models.settings import FitSettings
+from slimline.models.network import check_classes
+from slimline.models.result import fit_and_keep
 from slimline.models.task import Task
 from slimline.models.tensors import make_preprocessing, to_tensors
 
@@ -36,29 +27,14 @@ log = get_logger(__name__)
 
 def run(job: Train) -> Numbers:
     """Train the network."""
-    started = time.monotonic()
     examples = load_examples(job.train.path, split="train")
     module, info = _start(job, examples)
     train = to_tensors(examples, info)
     selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
     check_classes(module, info)
-    settings = FitSettings.model_validate(job.model_dump(include=set(FitSettings.model_fields)))
-    weights = module.state_dict()
-    fitted = fit(Task("train", info, weights, train, selection, settings, frozen=job.freeze))
-    load_weights(module, fitted.weights, f"model {info.name}")
-    save_torch_model(module, info, job.model.path)
-    numbers: Numbers = {
-        "accuracy": fitted.best.accuracy,
-        "selection_loss": fitted.best.selection_loss,
-        "best_epoch": fitted.best.epoch,
-        "epochs": len(fitted.history),
-        "resumed_from_epoch": fitted.resumed_from,
-        "parameters": parameter_count(module),
-        "examples": len(train),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    write_report(job.report.path, f"{info.name}: {info.stage}", numbers, fitted.history)
-    return numbers
+    weights, settings = module.state_dict(), job.fit_settings()
+    task = Task("train", info, weights, train, selection, settings, frozen=job.freeze)
+    return fit_and_keep(module, task, job.model.path, job.report.path)
 
 
 def _start(job: Train, examples: Examples) -> tuple[nn.Module, ModelInfo]:

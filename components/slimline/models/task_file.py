@@ -1,0 +1,88 @@
+"""A task as files, for processes that share it: JSON beside safetensors, which all of them map.
+
+Nothing is pickled, and nothing goes through /dev/shm, which is small in containers. Images lie with
+their channels last, as training wants them, so that no process needs a copy of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from slimline.models.info import ModelInfo
+from slimline.models.settings import FitSettings
+from slimline.models.task import Guide, Task
+from slimline.models.tensors import Batchable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+_WORDS, _TENSORS = "task.json", "task.safetensors"
+_IMAGE_BATCH_AXES = 4
+
+
+class _Words(BaseModel):
+    """All of a task but its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str
+    info: ModelInfo
+    settings: FitSettings
+    guide: tuple[Path, float, float] | None
+    frozen: str
+
+
+def write_task(place: Path, task: Task) -> None:
+    """Write a task into a directory."""
+    from safetensors.torch import save_file
+
+    guide = task.guide and (task.guide.path, task.guide.temperature, task.guide.alpha)
+    words = _Words(
+        what=task.what, info=task.info, settings=task.settings, guide=guide, frozen=task.frozen
+    )
+    (place / _WORDS).write_text(words.model_dump_json())
+    tensors = {f"weights.{k}": v.contiguous().clone() for k, v in task.weights.items()}
+    tensors |= {f"masks.{k}": v.contiguous().clone() for k, v in task.masks.items()}
+    for name, split in (("train", task.train), ("selection", task.selection)):
+        tensors |= {f"{name}.x": _channels_last(split.x), f"{name}.y": split.y.contiguous()}
+    save_file(tensors, place / _TENSORS)
+
+
+def read_task(place: Path) -> Task:
+    """Read what `write_task` wrote."""
+    from safetensors.torch import load_file
+
+    words = _Words.model_validate_json((place / _WORDS).read_text())
+    tensors = load_file(place / _TENSORS)
+    train, selection = (
+        Batchable(_channels_first(tensors[f"{name}.x"]), tensors[f"{name}.y"])
+        for name in ("train", "selection")
+    )
+    return Task(
+        words.what,
+        words.info,
+        _part(tensors, "weights."),
+        train,
+        selection,
+        words.settings,
+        words.guide and Guide(*words.guide),
+        words.frozen,
+        _part(tensors, "masks."),
+    )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return (x.permute(0, 2, 3, 1) if x.ndim == _IMAGE_BATCH_AXES else x).contiguous()
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2) if x.ndim == _IMAGE_BATCH_AXES else x
