@@ -22,7 +22,7 @@ from support.serving import wait_until
 
 from slimline.contract import BadParameters, Package, Refused, TryLater, load_component
 from slimline.deploy import processes
-from slimline.deploy.local import address_of, list_endpoints, stop_endpoint
+from slimline.deploy.endpoints import address_of, list_endpoints, stop_endpoint
 from slimline.deploy.record import read_record
 from slimline.deploy.spec import Deploy, Local
 from slimline.models.info import load_model_info

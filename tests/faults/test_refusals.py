@@ -22,7 +22,7 @@ from support.packages import tiny_package
 from support.serving import launch
 
 from slimline.contract import LocalStore, Refused, open_store
-from slimline.deploy.local import stop_endpoint
+from slimline.deploy.endpoints import stop_endpoint
 from slimline.deploy.spec import Deploy, Local
 from slimline.push.spec import Push
 from slimline.trust.keys import generate_key

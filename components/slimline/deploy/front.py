@@ -1,4 +1,4 @@
-"""The stable address of a local endpoint: a TCP forwarder that outlives the servers behind it.
+"""The stable address of an endpoint: a TCP forwarder that outlives the servers behind it.
 
 Each new connection goes to the server that `endpoint.json` names at that moment; a connection that
 is open stays where it is. So a switch is one replaced file, and no request is lost: the port is
@@ -6,19 +6,19 @@ never closed, a server that is being left answers all it was sent and asks its c
 (`slimline.serving.server`), and a connection that the old server no longer takes goes to the new
 one before a byte of it was passed on.
 
-It needs the standard library only: `python -m slimline.deploy.front DIRECTORY PORT PORT_FILE`.
+It needs the standard library only: `python -m slimline.deploy.front DIRECTORY --port PORT`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
 import signal
-import sys
 from pathlib import Path
 
-_HOST = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 _PIECE = 65536
 _TRIES = 40
 _PAUSE = 0.05
@@ -50,13 +50,14 @@ class _Front:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for _ in range(_TRIES):
             try:
-                return await asyncio.open_connection(_HOST, self._port())
+                return await asyncio.open_connection(*self._server())
             except (OSError, LookupError, TypeError, ValueError):
                 await asyncio.sleep(_PAUSE)  # between two servers, or before the first
         return None
 
-    def _port(self) -> int:
-        return int(json.loads(self._record.read_bytes())["current"]["port"])
+    def _server(self) -> tuple[str, int]:
+        current = json.loads(self._record.read_bytes())["current"]
+        return str(current["host"]), int(current["port"])
 
 
 async def _carry(
@@ -82,19 +83,29 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def _main(directory: Path, port: int, port_file: Path) -> None:
+async def _main(options: argparse.Namespace) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    front = _Front(directory / "endpoint.json")
-    server = await asyncio.start_server(front.forward, _HOST, port, backlog=1024)
-    temporary = port_file.with_suffix(".tmp")
-    temporary.write_text(str(server.sockets[0].getsockname()[1]))
-    temporary.replace(port_file)
+    front = _Front(options.directory / "endpoint.json")
+    server = await asyncio.start_server(front.forward, options.host, options.port, backlog=1024)
+    if options.port_file:
+        temporary = options.port_file.with_suffix(".tmp")
+        temporary.write_text(str(server.sockets[0].getsockname()[1]))
+        temporary.replace(options.port_file)
     await stopping.wait()
     server.close()
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m slimline.deploy.front")
+    parser.add_argument("directory", type=Path, help="the endpoint's directory")
+    parser.add_argument("--host", default=_LOOPBACK, help="address to listen on")
+    parser.add_argument("--port", type=int, required=True, help="port; 0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="file that is told the port")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(_main(_options()))

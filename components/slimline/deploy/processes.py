@@ -42,6 +42,10 @@ class Process(BaseModel):
     pid: int
     started: int
 
+    def __str__(self) -> str:
+        """What a log says of it."""
+        return f"process {self.pid}"
+
 
 def spawn(argv: Sequence[str], log_file: Path) -> Process:
     """Start a process in a session of its own, with its output in a file and no secret.

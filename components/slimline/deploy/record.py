@@ -1,4 +1,4 @@
-"""What is known of a local endpoint: one small file, replaced at once, so always whole.
+"""What is known of an endpoint on this machine: one small file, replaced at once, so always whole.
 
 The front reads it for each new connection: replacing it is the switch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,33 +21,59 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "endpoint.json"
+LOOPBACK = "127.0.0.1"
 
 
-class Backend(BaseModel):
-    """One server process and what it serves."""
+class Container(BaseModel):
+    """A container that was started: its id, and the name by which others find it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    process: Process
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        """What a log says of it."""
+        return f"container {self.name}"
+
+
+Running = Process | Container
+"""What the record tells a server or a front by."""
+
+
+class Backend(BaseModel):
+    """One server and what it serves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    process: Running
+    host: str = LOOPBACK
+    """Where the front finds it: loopback, or the container's name."""
     port: int
-    """Its own port on loopback; 0 until it is known."""
+    """Its own port; 0 until it is known."""
     slot: str
-    """Directory of its copy of the package."""
+    """Its copy of the package: a directory, or the name of a volume."""
     digest: str
     version: str
 
 
 class Front(BaseModel):
-    """The process that holds the stable address."""
+    """What holds the stable address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    process: Process
+    process: Running
+    host: str = LOOPBACK
     port: int
+
+    @property
+    def url(self) -> str:
+        """The address that clients are given."""
+        return f"http://{self.host}:{self.port}"
 
 
 class EndpointRecord(BaseModel):
-    """A local endpoint: who holds its address, who answers, who comes and who goes."""
+    """An endpoint: who holds its address, who answers, who comes and who goes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +81,11 @@ class EndpointRecord(BaseModel):
     current: Backend | None = None
     others: tuple[Backend, ...] = ()
     """Servers that start or drain; a deployment that was killed leaves them to the next one."""
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """Every server there is."""
+        return (*self.others, *((self.current,) if self.current else ()))
 
 
 def read_record(root: Path) -> EndpointRecord:
@@ -72,11 +104,15 @@ def read_record(root: Path) -> EndpointRecord:
 
 
 def write_record(root: Path, record: EndpointRecord) -> EndpointRecord:
-    """Replace the record of an endpoint; returns it."""
+    """Replace the record of an endpoint; returns it.
+
+    Everyone may read it: it holds no secret, and a front may run as another user.
+    """
     temporary = root / f"{FILE}.tmp"
     with temporary.open("w") as file:
         file.write(record.model_dump_json(indent=1))
         file.flush()
+        os.fchmod(file.fileno(), 0o644)
         os.fsync(file.fileno())
     temporary.replace(root / FILE)
     return record
@@ -86,10 +122,15 @@ def write_record(root: Path, record: EndpointRecord) -> EndpointRecord:
 def alone(root: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the endpoint's lock; it falls with the process that holds it.
 
+    A new endpoint's directory has the rights of the one it lies in: who may keep endpoints there,
+    the user of a container among them, may also remove them.
+
     Raises:
         TryLater: when another one holds it and `wait` is not asked for.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copymode(root.parent, root)
     with (root / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

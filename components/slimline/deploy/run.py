@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slimline.deploy import local, sagemaker
+from slimline.deploy import containers, local, sagemaker
 from slimline.trust.keys import load_trusted
 from slimline.trust.package import verify_package
 from slimline.trust.request import golden_request
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slimline.contract import Numbers
     from slimline.deploy.spec import Deploy
 
-_TARGETS = {"local": local.deploy, "sagemaker": sagemaker.deploy}
+_TARGETS = {"local": local.deploy, "docker": containers.deploy, "sagemaker": sagemaker.deploy}
 
 
 def run(job: Deploy) -> Numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,9 +16,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Local(_Settings):
-    """A server process on this machine."""
-
+class _OnThisMachine(_Settings):
     state_dir: str = Field(
         "", description="Where endpoints live; the directory SLIMLINE_ENDPOINTS if not given."
     )
@@ -30,8 +29,36 @@ class Local(_Settings):
     start_seconds: float = Field(
         60, gt=0, le=3600, description="How long a new server may take to become ready."
     )
+
+
+class Local(_OnThisMachine):
+    """A server process on this machine."""
+
     python: str = Field(
         "", description="Python that runs the server (extra serving); this one if not given."
+    )
+
+
+class Docker(_OnThisMachine):
+    """A server in a container of this machine's Docker engine."""
+
+    image: str = Field(
+        "", description="Image `serving` by id or digest, such as images/lock.json names it."
+    )
+    network: str = Field(
+        "",
+        description="Network of the endpoint's containers, one with names (not `bridge`); "
+        "SLIMLINE_DOCKER_NETWORK if not given.",
+    )
+    publish: str = Field(
+        "",
+        pattern=r"^(\d{1,3}(\.\d{1,3}){3})?$",
+        description="Address of this machine that listens; the network's gateway if not given, "
+        "which this machine and containers of the network reach and nobody else.",
+    )
+    cpu: float = Field(1, gt=0, description="Cores of each server at most.")
+    memory: str = Field(
+        "1Gi", pattern=r"^[1-9]\d*(Mi|Gi)$", description="Memory of each server at most."
     )
 
 
@@ -82,17 +109,27 @@ class Deploy(Component):
     package: Input[Package] = Field(description="The signed package to serve.")
     receipt: Output[Receipt] = output("What was deployed where, and its answer to a request.")
 
-    target: Literal["local", "sagemaker"] = Field("local", description="Where it is to run.")
+    target: Literal["local", "docker", "sagemaker"] = Field(
+        "local", description="Where it is to run."
+    )
     endpoint: str = Field(
         "model", pattern=ENDPOINT, description="The endpoint's name; its address stays the same."
     )
     local: Local = Field(default_factory=Local, description="Settings of target local.")
+    docker: Docker = Field(default_factory=Docker, description="Settings of target docker.")
     sagemaker: SageMaker = Field(
         default_factory=SageMaker, description="Settings of target sagemaker."
     )
 
+    def limits(self) -> Resources:
+        """It starts containers, and so reaches the engine, only where they are its target."""
+        return replace(self.needs, engine=self.target == "docker")
+
     @model_validator(mode="after")
     def _target_has_its_settings(self) -> Self:
+        if self.target == "docker" and not self.docker.image:
+            msg = "docker.image is needed for target docker: that of `serving` in images/lock.json"
+            raise ValueError(msg)
         if self.target == "sagemaker":
             for name in ("role_arn", "image_uri"):
                 if not getattr(self.sagemaker, name):
