@@ -191,7 +191,7 @@ class Component(BaseModel):
         """The artifacts given to each input; an input that was left out gives an empty tuple."""
         return {name: _as_tuple(getattr(self, name)) for name in self.inputs()}
 
-    def limits(self) -> Resources:
+    def resources(self) -> Resources:
         """What this very job needs at most; a component may ask for more or less by its parameters.
 
         Only what it says here of `engine` counts: no recipe can hand a job the engine.

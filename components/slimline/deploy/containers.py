@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimline.contract import BadParameters, get_logger
+from slimline.contract import BadData, BadParameters, get_logger
 from slimline.deploy import blue_green
 from slimline.deploy.engine import (
     address_on,
@@ -54,8 +54,14 @@ _PORTS, _PORT_TRIES = range(20_000, 30_000), 20
 _RESTART: Any = {"Name": "unless-stopped"}
 _FRONT_SECONDS, _STOP_SECONDS, _STEP = 30, 30, 0.05
 _ANY = "0.0.0.0"  # noqa: S104 - inside a container, and to tell when a user asks for it
-_ASK = "import urllib.request as u; u.urlopen('http://127.0.0.1:%d/readyz', timeout=5)"
-_KNOCK = "import socket; socket.create_connection(('127.0.0.1', %d), 5).close()"
+_KNOCK = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 5).close()"
+_SECOND = 10**9
+_HEALTH: Any = {
+    "test": ["CMD", "python", "-c", _KNOCK],
+    "interval": 30 * _SECOND,
+    "timeout": 10 * _SECOND,
+    "start_period": 30 * _SECOND,
+}
 
 
 def deploy(job: Deploy, manifest: PackageManifest, golden: GoldenRequest) -> DeployReceipt:
@@ -91,14 +97,11 @@ class Containers:
         self._fill(name, labels, package.path)
         made = self.engine.containers.create(
             self._image(),
-            ["-m", "slimline.serving"],
-            entrypoint=["python"],
             name=name,
             network=self.network,
             labels={**labels, "dev.slimline.package": package.digest},
             environment=_server_environment(),
             volumes={name: {"bind": _SLOT, "mode": "ro"}},
-            healthcheck=_health(_ASK),
             **hardened(cpu=self.settings.cpu, memory=self.settings.memory, pids=256),
         )
         made.start()
@@ -230,8 +233,7 @@ class Containers:
             labels=_labels(root),
             ports={f"{PORT}/tcp": (where, port)},
             mounts=[Mount(_ENDPOINT, str(root), type="bind", read_only=True)],
-            healthcheck=_health(_KNOCK),
-            restart_policy=_RESTART,
+            healthcheck=_HEALTH,
             **hardened(cpu=1, memory="128Mi", pids=64),
         )
 
@@ -240,15 +242,18 @@ class Containers:
         deadline = time.monotonic() + _FRONT_SECONDS
         while time.monotonic() < deadline:
             made.reload()
+            host = address_on(made.attrs, self.network)
+            if made.status != "running":
+                break
             with suppress(OSError):
-                host = address_on(made.attrs, self.network)
                 socket.create_connection((host, PORT), timeout=1).close()
+                made.update(restart_policy=_RESTART)
                 return
             time.sleep(_STEP)
         words = last_message(made.logs(tail=20).decode(errors="replace"))
         made.remove(force=True)
-        msg = f"the front did not listen within {_FRONT_SECONDS} s: {words}"
-        raise BadParameters(msg)
+        msg = f"the front does not listen: {words}"
+        raise BadData(msg)
 
     def _find(self, process: Running) -> Engines | None:
         if not isinstance(process, Container):
@@ -278,18 +283,6 @@ def _server_environment() -> dict[str, str]:
         "SLIMLINE_SERVING_PORT": str(PORT),
         "SLIMLINE_SERVING_MODEL_DIR": f"{_SLOT}/package",
         "SLIMLINE_TRUSTED_KEYS": f"{_SLOT}/trusted",
-    }
-
-
-def _health(code: str) -> dict[str, Any]:
-    """What the engine asks now and then; times in nanoseconds."""
-    second = 10**9
-    return {
-        "test": ["CMD", "python", "-c", code % PORT],
-        "interval": 30 * second,
-        "timeout": 10 * second,
-        "start_period": 30 * second,
-        "retries": 3,
     }
 
 

@@ -1,7 +1,7 @@
 """The Docker engine of this machine: reach it, and what every container of ours has in common.
 
 Whoever reaches the engine is as good as root on its machine: only `deploy` does so from inside a
-container, and only with target docker (`Deploy.limits`).
+container, and only with target docker (`Deploy.resources`).
 """
 
 from __future__ import annotations

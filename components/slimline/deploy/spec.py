@@ -121,7 +121,7 @@ class Deploy(Component):
         default_factory=SageMaker, description="Settings of target sagemaker."
     )
 
-    def limits(self) -> Resources:
+    def resources(self) -> Resources:
         """It starts containers, and so reaches the engine, only where they are its target."""
         return replace(self.needs, engine=self.target == "docker")
 
