@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from slimline.contract.component import Component, Numbers
 
 log = get_logger(__name__)
+IMAGE_VARIABLE = "SLIMLINE_IMAGE_DIGEST"
+"""Names the digest of the image that a job runs in; set by runners that use images."""
 _CHECKPOINT: ContextVar[Checkpoint | None] = ContextVar("checkpoint", default=None)
 
 
@@ -223,7 +225,7 @@ def _work(
         reason=reason,
         seconds=round(time.monotonic() - clock, 3),
         started=started,
-        versions={"python": platform.python_version(), "slimline": _version()},
+        versions=_versions(),
     )
     counted = commit(store, manifest, cached=component.cached)
     saved.discard()
@@ -263,8 +265,14 @@ def _finite(component: Component, numbers: Numbers) -> Numbers:
     return kept
 
 
-def _version() -> str:
-    return importlib.metadata.version("slimline")
+def _versions() -> dict[str, str]:
+    """What ran, for people to read: identity counts what decides the result."""
+    found = {
+        "python": platform.python_version(),
+        "slimline": importlib.metadata.version("slimline"),
+    }
+    image = os.environ.get(IMAGE_VARIABLE)
+    return {**found, "image": image} if image else found
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -91,13 +92,14 @@ class ComponentOperator(BaseOperator):
         self.skip_without_input = skip_without_input
         self.runner, self.needs = runner, needs
         self._handle: Handle | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Reuse what an equal job made, or run the job and read its manifest."""
         kind = load_component(self.component)
         job = kind.parse({**self._parameters(context), **self._inputs(kind, context)})
         services = connections.services()
-        needs = self.needs or kind.needs
+        needs = self._limits(job)
         environment = job_environment(kind, {**services, **connections.secrets_of(kind)}, needs)
         connections.mask(environment)
         with connections.environment(services):
@@ -126,8 +128,14 @@ class ComponentOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Stop the job's processes; Airflow calls it when the task is killed or times out."""
+        self._killed = True
         if self._handle is not None:
             self._handle.stop()
+
+    def _limits(self, job: Component) -> Resources:
+        """The task's own limits, if it has some; whether it reaches the engine says the job."""
+        limits = job.resources()
+        return replace(self.needs, engine=limits.engine) if self.needs else limits
 
     def _parameters(self, context: Context) -> dict[str, Any]:
         told = {name: _number(source, context) for name, source in self.numbers.items()}
@@ -158,6 +166,8 @@ class ComponentOperator(BaseOperator):
 
     def _run(self, runner: Runner, launch: Launch, store: Store) -> Manifest:
         handle = self._handle = runner.start(launch)
+        if self._killed:  # while it was started, when there was nothing to stop yet
+            handle.stop()
         if handle.attached:
             self.log.info("attached to the job that was started before; its log from the start:")
         log = _JobLog(self.log, secret_values(launch.environment))

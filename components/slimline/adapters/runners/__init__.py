@@ -87,5 +87,13 @@ def open_runner(name: str = "") -> Runner:
         from slimline.adapters.runners.process import ProcessRunner  # noqa: PLC0415 - if asked for
 
         return ProcessRunner()
+    if wanted == "docker":
+        from slimline.adapters.runners.docker import DockerRunner  # noqa: PLC0415 - if asked for
+
+        return DockerRunner()
+    if wanted == "pod":
+        from slimline.adapters.runners.pod import PodRunner  # noqa: PLC0415 - if asked for
+
+        return PodRunner()
     msg = f"runner {wanted!r} is not one of {', '.join(RUNNERS)}: correct SLIMLINE_RUNNER"
     raise BadParameters(msg)

@@ -43,7 +43,7 @@ _SECRETS = frozenset(
 _BREAKS = re.compile(r'\r?\n|\\n|"')
 _SHORTEST_PIECE = 12
 """A shorter piece says too little to be masked without masking other words."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def job_environment(
@@ -66,7 +66,7 @@ def job_environment(
     kept = {k: v for k, v in source.items() if k in allowed or _is_setting(k)}
     threads = str(max(1, min(int((needs or component.needs).cpu), os.cpu_count() or 1)))
     return {
-        **dict.fromkeys(_THREADS, threads),
+        **dict.fromkeys(THREADS, threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait shall not take a core from other jobs
         **kept,
         "PYTHONUNBUFFERED": "1",
