@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +93,7 @@ class DockerBench:
         runner = self.runner
         made = plan(launch, runner.lock.image(launch.image), runner.engine, runner.settings)
         config = {**made.config, "entrypoint": ["python", "-c"], "command": [script]}
-        api = runner.engine.api
-        created = api.create_container(name=made.name, **config)["Id"]
-        api.start(created)
+        runner._start(replace(made, config=config))
         return runner.start(launch)
 
     def wait_for(self, words: str, handle: DockerHandle) -> None:

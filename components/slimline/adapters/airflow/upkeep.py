@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,18 @@ class SweepWorkOperator(SweepOperator):
         return sweep_work(work_directory(), older_than=older_than, dry_run=dry_run)
 
 
+class SweepContainersOperator(SweepOperator):
+    """Removes containers that nobody came back for; of the engine that this worker uses."""
+
+    def sweep(self, params: dict[str, Any], *, dry_run: bool) -> Iterable[Find]:
+        """See `sweep_containers`."""
+        from slimline.adapters.runners.docker.engine import Engine  # noqa: PLC0415 - heavy
+        from slimline.adapters.runners.docker.sweep import sweep_containers  # noqa: PLC0415
+
+        older_than = timedelta(days=params["work_days"])
+        return sweep_containers(Engine(), older_than=older_than, dry_run=dry_run)
+
+
 class SweepStoreOperator(SweepOperator):
     """Removes old results from the store, but none that the registry knows."""
 
@@ -90,7 +103,10 @@ def janitor_dag(recipes: Sequence[Recipe]) -> DAG:
         params={
             "dry_run": Param(default=False, type="boolean", description="Only tell what would go."),
             "work_days": Param(
-                2, type="number", minimum=0.1, description="Days that job directories stay."
+                2,
+                type="number",
+                minimum=0.1,
+                description="Days that job directories and ended containers stay.",
             ),
             "store_days": Param(
                 30, type="number", minimum=1, description="Days that results stay in any case."
@@ -98,10 +114,18 @@ def janitor_dag(recipes: Sequence[Recipe]) -> DAG:
         },
     ) as dag:
         SweepWorkOperator(task_id="work", doc_md=SweepWorkOperator.__doc__)
+        if _use_docker(recipes):
+            SweepContainersOperator(task_id="containers", doc_md=SweepContainersOperator.__doc__)
         SweepStoreOperator(task_id="store", models=models, doc_md=SweepStoreOperator.__doc__)
         for step in _renewals(recipes):
             component_task(step, "janitor")
     return dag
+
+
+def _use_docker(recipes: Sequence[Recipe]) -> bool:
+    """Whether some step may run in a container of this worker's engine."""
+    named = {settings.runner for recipe in recipes for settings in recipe.tasks.values()}
+    return "docker" in named | {os.environ.get("SLIMLINE_RUNNER")}
 
 
 def _renewals(recipes: Sequence[Recipe]) -> Iterable[Step]:

@@ -1,9 +1,9 @@
 """Removes containers that nobody came back for.
 
-Whether the run that asked for a container has ended is not asked of Airflow: it may be away, or
-another Airflow than the one that sweeps may share the engine. Each container carries the moment
-after which no task waits for it any more (`dev.slimline.deadline`: its start, its job's limit, and
-some minutes), so the engine alone is asked, and a job that somebody waits for is never ended.
+Whether the run that asked for a container has ended is not asked of Airflow: it may be away, and
+another Airflow than the one that sweeps may use the same engine. Each container carries the moment
+after which it has had its time (`dev.slimline.deadline`: its start, the limit of its job, and some
+minutes), so the engine alone is asked. A retry that attached shares what was left of that time.
 """
 
 from __future__ import annotations
