@@ -90,7 +90,7 @@ _PARAMETERS = {
 _OUTPUTS = {
     "WorkerRole": {
         "Description": "Role of Airflow's scheduler and workers",
-        "Value": {"Fn::GetAtt": ["WorkerRole", "Arn"]},
+        "Value": {"Fn::GetAtt": "WorkerRole.Arn"},
     },
     "ComponentRoles": {
         "Description": "Role and Kubernetes service account of a component: this and its name",
@@ -132,9 +132,9 @@ class _Dumper(yaml.SafeDumper):
 def _mapping(dumper: _Dumper, data: Fields) -> yaml.Node:
     name, value = next(iter(data.items()), ("", None))
     tag = f"!{name.removeprefix('Fn::')}"
-    if isinstance(value, str) and name in ("Ref", "Fn::Sub"):
+    if isinstance(value, str) and name in ("Ref", "Fn::Sub", "Fn::GetAtt"):
         return dumper.represent_scalar(tag, value, style="|" if "\n" in value else None)
-    if isinstance(value, list) and name in ("Fn::If", "Fn::Not", "Fn::Equals", "Fn::GetAtt"):
+    if isinstance(value, list) and name in ("Fn::If", "Fn::Not", "Fn::Equals"):
         return dumper.represent_sequence(tag, value)
     return dumper.represent_dict(data)
 
@@ -237,7 +237,6 @@ def _who_may_take(name: str, trusted: Statement) -> Fields:
             "StringEquals": {
                 "aws:RequestTag/kubernetes-namespace": {"Ref": "Namespace"},
                 "aws:RequestTag/kubernetes-service-account": f"${{Prefix}}-{name}",
-                "aws:SourceAccount": {"Ref": "AWS::AccountId"},
             }
         },
     }
