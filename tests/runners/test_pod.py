@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.kubernetes import cluster as simulated
@@ -14,6 +15,7 @@ from support.pods import Bench, settle, write_lock
 
 from slimline.adapters.runners import open_runner
 from slimline.adapters.runners.pod import PodRunner
+from slimline.adapters.runners.pod.sweep import sweep_pods
 from slimline.contract import BadParameters, LocalStore, TryLater
 from slimline.contract.cache import read_manifest
 
@@ -144,7 +146,7 @@ def test_stop_lets_the_job_end_by_sigterm_and_the_waiter_is_told(bench):
 
 
 def test_a_job_that_ignores_sigterm_is_ended_by_force(bench, monkeypatch):
-    monkeypatch.setattr("slimline.adapters.runners.pod.GRACE_SECONDS", 1)
+    monkeypatch.setattr("slimline.adapters.runners.pod.runner.GRACE_SECONDS", 1)
     handle = bench.start(seconds=60, deaf=True)
     wait_for(bench, b"hello 0", handle.name)
     handle.stop()
@@ -165,7 +167,7 @@ def test_an_api_that_is_away_for_a_while_is_waited_for(bench):
 
 
 def test_an_api_that_stays_away_is_told_and_the_retry_attaches(bench, monkeypatch):
-    monkeypatch.setattr("slimline.adapters.runners.pod_api._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("slimline.adapters.runners.pod.api._FIRST_PAUSE", 0.01)
     handle = bench.start(seconds=3.0)
     bench.cluster.faults.api_errors = 1000
     with pytest.raises(TryLater, match=r"the Kubernetes API is away.*leader changed"):
@@ -278,6 +280,21 @@ def test_a_job_that_starts_containers_cannot_be_a_pod(bench):
 def test_a_store_that_a_pod_does_not_see_is_refused(bench):
     with pytest.raises(BadParameters, match=r"s3://bucket/prefix, or mount that path"):
         bench.runner.start(replace(bench.launch(), store="file:///elsewhere/store"))
+
+
+def test_the_sweep_removes_pods_that_ended_long_ago_and_no_other(bench):
+    assert bench.run(ending="bug") == 1
+    running = bench.start(seconds=60)
+    wait_for(bench, b"hello 0", running.name)
+    old = bench.name(ending="bug")
+    day, api = timedelta(days=1), running.api
+    tomorrow = datetime.now(UTC) + 2 * day
+    assert sweep_pods(api, older_than=day, dry_run=False) == ()
+    (found,) = sweep_pods(api, older_than=day, dry_run=True, now=tomorrow)
+    assert (found.what, found.reason[:24]) == (f"pod {old}", "ended with exit code 1, ")
+    assert set(bench.cluster.pods) == {old, running.name}
+    sweep_pods(api, older_than=day, dry_run=False, now=tomorrow)
+    assert set(bench.cluster.pods) == {running.name}
 
 
 def test_the_settings_are_checked(monkeypatch, bench, tmp_path):

@@ -14,10 +14,11 @@ import yaml
 from kubernetes.client import ApiClient
 from support.kubernetes import violations
 
+from slimline.adapters.images import Image
 from slimline.adapters.runners import Launch
 from slimline.adapters.runners.environment import job_environment
-from slimline.adapters.runners.pod_settings import PodSettings, pod_environment
-from slimline.adapters.runners.pod_spec import build_pod
+from slimline.adapters.runners.pod.settings import PodSettings, pod_environment
+from slimline.adapters.runners.pod.spec import build_pod
 from slimline.contract import BadParameters, Resources, load_component
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pods"
@@ -78,8 +79,14 @@ def launch(name: str, *arguments: str, **changes: object) -> Launch:
     )
 
 
+def image(name: str) -> Image:
+    digest = "sha256:" + "d" * 64
+    reference = IMAGE.format(name)
+    return Image(reference=reference, digest=digest, environment="e" * 64, size=1, sbom="sbom")
+
+
 def render(job: Launch, **settings: object) -> dict:
-    pod = build_pod(job, IMAGE.format(job.image), PodSettings(namespace="models", **settings))
+    pod = build_pod(job, image(job.image), PodSettings(namespace="models", **settings))
     return ApiClient().sanitize_for_serialization(pod)
 
 
@@ -125,7 +132,8 @@ def test_what_the_cluster_decides_comes_from_the_template_and_the_job_wins(tmp_p
     assert [t["key"] for t in spec["tolerations"]] == ["batch", "nvidia.com/gpu"]
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"} in container["env"]
-    assert {m["name"] for m in container["volumeMounts"]} == {"ca", "slimline-work", "slimline-tmp"}
+    mounts = {m["name"].removeprefix("slimline-") for m in container["volumeMounts"]}
+    assert mounts == {"ca", "work", "tmp", "dev-shm"}
     assert container["image"] == IMAGE.format("torch")
     assert container["args"][:2] == ["run", "train"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"

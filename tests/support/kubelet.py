@@ -84,14 +84,14 @@ def run(pod: Pod, faults: Faults, secrets: dict[str, dict[str, str]]) -> None:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    pod.set("Running", {"running": {"startedAt": _now()}})
+    pod.set("Running", {"running": {"startedAt": now()}})
     assert pod.process.stdout is not None
     for line in pod.process.stdout:
         pod.say(line)
     code = pod.process.wait()
     code = 128 - code if code < 0 else code
     reason = "OOMKilled" if faults.out_of_memory else "Completed" if code == 0 else "Error"
-    ended = {"exitCode": code, "reason": reason, "finishedAt": _now()}
+    ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
     pod.set("Failed" if code else "Succeeded", {"terminated": ended})
 
 
@@ -169,5 +169,5 @@ def _place(pod: Pod, text: str) -> str:
     return text
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

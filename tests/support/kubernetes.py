@@ -68,7 +68,8 @@ class Cluster:
             if name in self.pods:
                 raise Problem(409, "AlreadyExists", f'pods "{name}" already exists')
             uid = secrets.token_hex(16)
-            made = {**body, "metadata": {**body["metadata"], "uid": uid, "namespace": NAMESPACE}}
+            known = {"uid": uid, "namespace": NAMESPACE, "creationTimestamp": kubelet.now()}
+            made = {**body, "metadata": {**body["metadata"], **known}}
             pod = Pod(made, self.directory / uid)
             pod.directory.mkdir()
             pod.set("Pending")

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from slimline.adapters.argv import to_argv
 from slimline.adapters.runners import Launch
 from slimline.adapters.runners.environment import job_environment
-from slimline.adapters.runners.pod_spec import pod_name
+from slimline.adapters.runners.pod.spec import pod_name
 from slimline.contract import LocalStore, load_component
 from slimline.contract.job import identify
 from support import probe

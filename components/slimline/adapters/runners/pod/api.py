@@ -17,11 +17,11 @@ from kubernetes.client import V1DeleteOptions, V1Preconditions  # type: ignore[i
 from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
-from slimline.adapters.runners.pod_spec import CONTAINER
+from slimline.adapters.runners.pod.spec import CONTAINER
 from slimline.contract import BadParameters, SlimlineError, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 _TRIES = 6
@@ -65,6 +65,16 @@ class PodApi:
                 raise
 
         return self._patiently("create", pod.metadata.name, create)
+
+    def list(self, labels: Mapping[str, str]) -> list[Any]:
+        """All pods that have these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+
+        def read() -> list[Any]:
+            found = self.core.list_namespaced_pod(self.namespace, label_selector=selector)
+            return list(found.items)
+
+        return self._patiently("list", selector, read)
 
     def delete(self, name: str, uid: str, grace: int) -> None:
         """Delete exactly that pod; nothing happens when it is gone, or another has its name."""

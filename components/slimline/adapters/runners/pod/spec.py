@@ -23,22 +23,26 @@ from slimline.adapters.cluster import (
     USER,
     secret_references,
 )
-from slimline.adapters.runners.pod_settings import pod_environment
+from slimline.adapters.runners.pod.settings import pod_environment
 from slimline.contract import BadParameters, load_component
 from slimline.contract.artifact import local_path
+from slimline.contract.job import IMAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from slimline.adapters.images import Image
     from slimline.adapters.runners import Launch
-    from slimline.adapters.runners.pod_settings import PodSettings
+    from slimline.adapters.runners.pod.settings import PodSettings
     from slimline.contract import Resources
 
 CONTAINER = "base"
+JOBS = {"app.kubernetes.io/name": "slimline", "app.kubernetes.io/component": "job"}
+"""The labels of every job's pod."""
 IDENTITY, CLAIM = "dev.slimline.identity", "dev.slimline.claim"
 GRACE_SECONDS = 8
 """What a stopped job has to save what it reached; a killed Airflow task has ten."""
-WORK, TMP = "/work", "/tmp"  # noqa: S108 - a volume of the pod's own
+WORK, TMP, SHARED_MEMORY = "/work", "/tmp", "/dev/shm"  # noqa: S108 - the pod's own volumes
 
 _NAME_DIGITS = 24
 _SPARE_SECONDS = 300
@@ -50,24 +54,24 @@ def pod_name(identity: str) -> str:
     return f"slimline-{identity[:_NAME_DIGITS]}"
 
 
-def build_pod(launch: Launch, image: str, settings: PodSettings) -> Any:
+def build_pod(launch: Launch, image: Image, settings: PodSettings) -> Any:
     """The pod of a job (a V1Pod).
 
     Args:
         launch: the job.
-        image: the immutable reference of its image.
+        image: what the lock says of its image.
         settings: what the deployment says.
 
     Raises:
         BadParameters: when the job cannot be a pod, or the template cannot be read.
     """
-    _check(launch, image)
+    _check(launch, image.reference)
     # Airflow takes seconds to import: only where a pod is made.
     from airflow.providers.cncf.kubernetes.operators.pod import (
         KubernetesPodOperator,
     )
 
-    volumes = dict(_volumes(settings))
+    volumes = dict(_volumes(launch.needs, settings))
     operator = KubernetesPodOperator(
         task_id=pod_name(launch.identity),
         name=pod_name(launch.identity),
@@ -75,11 +79,11 @@ def build_pod(launch: Launch, image: str, settings: PodSettings) -> Any:
         namespace=settings.namespace,
         full_pod_spec=_base(launch.needs, settings),
         base_container_name=CONTAINER,
-        image=image,
+        image=image.reference,
         image_pull_policy="IfNotPresent",
         cmds=["slimline"],
         arguments=["run", *launch.arguments],
-        env_vars=list(_environment(launch, settings)),
+        env_vars=list(_environment(launch, image, settings)),
         volumes=list(volumes.values()),
         volume_mounts=[
             k8s.V1VolumeMount(name=v.name, mount_path=path, read_only=v.config_map is not None)
@@ -121,7 +125,7 @@ def _check_store(store: str, pod: Any) -> None:
         return
     path = local_path(store)
     mounts = [Path(m.mount_path) for m in pod.spec.containers[0].volume_mounts or ()]
-    if not any(path.is_relative_to(m) for m in mounts if str(m) not in (WORK, TMP)):
+    if not any(path.is_relative_to(m) for m in mounts if str(m) not in (WORK, TMP, SHARED_MEMORY)):
         msg = (
             f"store {store} is a directory, which a pod does not see: set SLIMLINE_STORE to "
             "s3://bucket/prefix, or mount that path in SLIMLINE_POD_TEMPLATE"
@@ -158,8 +162,7 @@ def _template(file: str) -> Any:
 
 def _labels(launch: Launch) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": "slimline",
-        "app.kubernetes.io/component": "job",
+        **JOBS,
         IDENTITY: launch.identity[:_NAME_DIGITS],  # 63 characters at most; whole as annotation
         "dev.slimline.component": launch.component,
         "dev.slimline.image": launch.image,
@@ -167,8 +170,8 @@ def _labels(launch: Launch) -> dict[str, str]:
     }
 
 
-def _environment(launch: Launch, settings: PodSettings) -> Iterator[Any]:
-    values = pod_environment(launch.environment, launch.needs)
+def _environment(launch: Launch, image: Image, settings: PodSettings) -> Iterator[Any]:
+    values = pod_environment(launch.environment, launch.needs) | {IMAGE_VARIABLE: image.digest}
     if settings.trusted_keys:
         values[TRUSTED_KEYS_VARIABLE] = TRUSTED_KEYS_PATH
     for name, value in sorted(values.items()):
@@ -182,9 +185,13 @@ def _environment(launch: Launch, settings: PodSettings) -> Iterator[Any]:
             yield k8s.V1EnvVar(name=variable, value_from=k8s.V1EnvVarSource(secret_key_ref=key))
 
 
-def _volumes(settings: PodSettings) -> Iterator[tuple[str, Any]]:
-    for path, size in ((WORK, settings.work_size), (TMP, _TMP_SIZE)):
-        empty = k8s.V1EmptyDirVolumeSource(size_limit=size)
+def _volumes(needs: Resources, settings: PodSettings) -> Iterator[tuple[str, Any]]:
+    for path, size, medium in (
+        (WORK, settings.work_size, None),
+        (TMP, _TMP_SIZE, None),
+        (SHARED_MEMORY, needs.memory, "Memory"),  # it counts as the container's own
+    ):
+        empty = k8s.V1EmptyDirVolumeSource(size_limit=size, medium=medium)
         yield path, k8s.V1Volume(name=f"slimline{path.replace('/', '-')}", empty_dir=empty)
     if settings.trusted_keys:
         keys = k8s.V1ConfigMapVolumeSource(name=settings.trusted_keys)

@@ -1,16 +1,4 @@
-"""Run a job as a Kubernetes pod that lives on when its worker dies.
-
-How it works: a job has one pod, named after its identity. Creating it is what decides: of two
-workers one makes it, the other finds it there and attaches. So after `kill -9` of a worker the
-retry, on whatever machine, follows the same pod: its log from the start, its exit code. The pod
-is built by Airflow's KubernetesPodOperator, see `pod_spec`; results travel in the store.
-
-A pod that ended well is kept until the one who asked for it has read the result; one that failed
-is kept for people to look at, until the next try takes its name.
-
-What it does not do: give a job that starts containers an engine, or mount the worker's files. A
-pod that a node lost is told as killed: if its job had ended well, the next try finds the result.
-"""
+"""Start a job's pod or attach to it, wait for it, stop it."""
 
 from __future__ import annotations
 
@@ -19,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slimline.adapters.images import load_lock
-from slimline.adapters.runners import pod_state
-from slimline.adapters.runners.pod_api import PodApi
-from slimline.adapters.runners.pod_log import LogReader
-from slimline.adapters.runners.pod_settings import PodSettings
-from slimline.adapters.runners.pod_spec import (
+from slimline.adapters.runners.pod import state as pod_state
+from slimline.adapters.runners.pod.api import PodApi
+from slimline.adapters.runners.pod.log import LogReader
+from slimline.adapters.runners.pod.settings import PodSettings
+from slimline.adapters.runners.pod.spec import (
     GRACE_SECONDS,
     IDENTITY,
     WORK,
@@ -45,7 +33,7 @@ CONNECTION = "kubernetes_default"
 
 
 class PodRunner:
-    """Starts pods; see the module."""
+    """Starts pods; see the package."""
 
     def __init__(self, settings: PodSettings | None = None, *, poll: float = _POLL_SECONDS) -> None:
         """Use the cluster that the connection `kubernetes_default` names, or the worker's own.
@@ -72,8 +60,8 @@ class PodRunner:
             BadParameters: when the job cannot be a pod, or Kubernetes refuses it for good.
             TryLater: when the Kubernetes API is away.
         """
-        pod = build_pod(launch, load_lock().image(launch.image).reference, self.settings)
-        api = PodApi(_core(), pod.metadata.namespace)
+        pod = build_pod(launch, load_lock().image(launch.image), self.settings)
+        api = PodApi(core_api(), pod.metadata.namespace)
         deadline = time.monotonic() + _GONE_SECONDS
         while time.monotonic() < deadline:
             made = api.create(pod)
@@ -201,7 +189,12 @@ class _Start:
         raise TryLater(f"pod {self._handle.name} did not start: {why}")
 
 
-def _core() -> Any:
+def core_api() -> Any:
+    """A CoreV1Api of the cluster of the connection `kubernetes_default`, else of the worker's own.
+
+    Raises:
+        BadParameters: when no cluster is known.
+    """
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import (
         KubernetesHook,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slimline.adapters.runners.pod_spec import CLAIM, CONTAINER
+from slimline.adapters.runners.pod.spec import CLAIM, CONTAINER
 
 OUT_OF_MEMORY = 137
 STOPPED = 143
