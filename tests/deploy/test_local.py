@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import functools
-import io
 import json
 import os
 import shutil
 import socket
-import threading
-import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import psutil
 import pytest
 from support import web
+from support.load import Load
 from support.serving import wait_until
 
 from slimline.contract import BadParameters, Package, Refused, TryLater, load_component
@@ -65,12 +61,6 @@ def _run(package: Package, state: Path, work: Path, **local: Any) -> Outcome:
 
 def _receipt(outcome: Outcome) -> dict[str, Any]:
     return json.loads((outcome["receipt"].path / "receipt.json").read_text())
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def _serving(address: str) -> str:
@@ -161,54 +151,11 @@ def test_a_server_that_is_slow_to_start_is_given_up(
     assert _processes(state) == []
 
 
-class _Load:
-    """Clients that ask without a pause: lasting connections, and a new one for each request."""
-
-    def __init__(self, address: str, lasting: int, fleeting: int) -> None:
-        self.url = f"{address}/invocations"
-        self.versions: list[str] = []
-        self.failed: list[str] = []
-        self._done = threading.Event()
-        targets = [self._lasting] * lasting + [self._fleeting] * fleeting
-        self._clients = [threading.Thread(target=target) for target in targets]
-
-    def __enter__(self) -> Self:
-        for client in self._clients:
-            client.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for client in self._clients:
-            client.join()
-
-    def _lasting(self) -> None:
-        with httpx.Client(timeout=30) as client:
-            self._ask(client.post)
-
-    def _fleeting(self) -> None:
-        self._ask(functools.partial(web.post, timeout=30))
-
-    def _ask(self, post: Any) -> None:
-        body = _npy(np.zeros((1, 8, 8, 1), np.uint8))
-        while not self._done.is_set():
-            try:
-                answer = post(self.url, content=body, headers={"content-type": "application/x-npy"})
-            except httpx.HTTPError as error:
-                self.failed.append(repr(error))
-                continue
-            if answer.status_code == 200:
-                self.versions.append(answer.json()["model_version"])
-            else:
-                self.failed.append(answer.text)
-            time.sleep(0.002)  # leaves the servers some of a small machine
-
-
 def test_no_request_is_lost_in_switches_under_load(
     first: Package, second: Package, state: Path, tmp_path: Path
 ) -> None:
     address = _deploy(first, state, tmp_path)["address"]
-    with _Load(address, lasting=3, fleeting=2) as load:
+    with Load(address, lasting=3, fleeting=2) as load:
         wait_until(lambda: len(load.versions) > 50)
         for package in (second, first, second):
             version = load_manifest(package.path).version
@@ -223,7 +170,7 @@ def test_a_failed_deployment_under_load_loses_no_request(
     first: Package, wrong: Package, state: Path, tmp_path: Path
 ) -> None:
     address = _deploy(first, state, tmp_path)["address"]
-    with _Load(address, lasting=1, fleeting=1) as load, pytest.raises(Refused):
+    with Load(address, lasting=1, fleeting=1) as load, pytest.raises(Refused):
         _run(wrong, state, tmp_path)
     assert load.failed == []
     assert set(load.versions) == {load_manifest(first.path).version}

@@ -91,20 +91,15 @@ class Containers:
     def start_server(self, root: Path, package: Package, version: str) -> Backend:
         """Fill a volume and start a server on it; it verifies what is in it again."""
         find_network(self.engine, self.network)
-        name = f"{_prefix(root)}-{secrets.token_hex(4)}"
-        labels = _labels(root)
-        self.engine.volumes.create(name, labels=labels)
-        self._fill(name, labels, package.path)
-        made = self.engine.containers.create(
-            self._image(),
-            name=name,
-            network=self.network,
-            labels={**labels, "dev.slimline.package": package.digest},
-            environment=_server_environment(),
-            volumes={name: {"bind": _SLOT, "mode": "ro"}},
-            **hardened(cpu=self.settings.cpu, memory=self.settings.memory, pids=256),
-        )
-        made.start()
+        image, name = self._image(), f"{_prefix(root)}-{secrets.token_hex(4)}"
+        try:
+            self._fill(image, name, _labels(root), package.path)
+            made = self._server(image, name, _labels(root), package.digest)
+            made.start()
+        except BaseException:
+            self._drop(name)
+            self._drop_volume(name)
+            raise
         return Backend(
             process=Container(id=str(made.id), name=name),
             host=name,
@@ -180,8 +175,7 @@ class Containers:
     def remove(self, backend: Backend) -> None:
         """Stop it, which answers all it was sent, and remove its volume."""
         self.stop(backend.process)
-        with suppress(_engine_error(missing=True)):
-            self.engine.volumes.get(backend.slot).remove(force=True)
+        self._drop_volume(backend.slot)
 
     def sweep(self, root: Path, record: EndpointRecord) -> None:
         """Remove containers and volumes with this endpoint's labels that the record lacks."""
@@ -207,11 +201,12 @@ class Containers:
             msg = f"docker.image: the engine has no image {self.settings.image}: make images"
             raise BadParameters(msg) from error
 
-    def _fill(self, volume: str, labels: dict[str, str], package: Path) -> None:
-        """Put package and keys into a volume, by a container that is never started."""
+    def _fill(self, image: str, volume: str, labels: dict[str, str], package: Path) -> None:
+        """Put package and keys into a new volume, by a container that is never started."""
         keys = Path(os.environ.get("SLIMLINE_TRUSTED_KEYS", ""))
+        self.engine.volumes.create(volume, labels=labels)
         helper = self.engine.containers.create(
-            self._image(),
+            image,
             network_mode="none",
             labels=labels,
             volumes={volume: {"bind": _SLOT, "mode": "rw"}},
@@ -220,6 +215,17 @@ class Containers:
             helper.put_archive(_SLOT, tree_as_tar({"package": package, "trusted": keys}))
         finally:
             helper.remove(force=True)
+
+    def _server(self, image: str, name: str, labels: dict[str, str], digest: str) -> Engines:
+        return self.engine.containers.create(
+            image,
+            name=name,
+            network=self.network,
+            labels={**labels, "dev.slimline.package": digest},
+            environment=_server_environment(),
+            volumes={name: {"bind": _SLOT, "mode": "ro"}},
+            **hardened(cpu=self.settings.cpu, memory=self.settings.memory, pids=256),
+        )
 
     def _front(self, root: Path, where: str, port: int) -> Engines:
         from docker.types import Mount
@@ -261,6 +267,10 @@ class Containers:
         with suppress(_engine_error(missing=True)):
             return self.engine.containers.get(process.id)
         return None
+
+    def _drop_volume(self, name: str) -> None:
+        with suppress(_engine_error(missing=True)):
+            self.engine.volumes.get(name).remove(force=True)
 
     def _drop(self, name: str) -> None:
         with suppress(_engine_error(missing=True)):
