@@ -7,21 +7,26 @@ keys are in `test_aws_conditions.py`; a real account decides in the end.
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.core.authorization import enable_iam_authentication
 from support.aws import THING, deployed
 from support.fleet import GROUP, make_fleet
 from support.packages import tiny_package
 from support.sources import read
 
 from slimline.adapters.airflow.release_tasks import read_verdict
+from slimline.adapters.aws.role import role_credentials
 from slimline.adapters.janitor import sweep_store
 from slimline.check_data.spec import CheckData
 from slimline.contract import (
     BadParameters,
     Package,
+    TryLater,
     component_names,
     execute,
     load_component,
@@ -30,6 +35,7 @@ from slimline.contract import (
 from slimline.contract.artifact import Artifact
 from slimline.contract.job import Checkpoint
 from slimline.contract.store import artifact_is_whole, save_artifact
+from slimline.embedded.ports import free_port
 from slimline.push.spec import Push
 from slimline.renew.spec import Renew
 from slimline.trust.keys import generate_key
@@ -302,6 +308,33 @@ def test_a_device_reads_the_repository_and_writes_its_own_report_alone(aws):
         own = f"status/g/{THING}.json"
         s3.put_object(Bucket=aws.bucket("fleet"), Key=own, Body=b"{}")
     assert allowed == {"fleet read tuf"}
+
+
+def test_a_job_that_the_worker_starts_gets_the_credentials_of_its_own_role(aws, monkeypatch):
+    key, _, variable = aws.outputs["roles"]["Environment"].partition("=")
+    assert role_credentials(Push) == {}
+    monkeypatch.setenv(key, variable)
+    given = role_credentials(CheckData)
+    with patch.dict(os.environ, given), enable_iam_authentication():
+        who = aws.client("sts").get_caller_identity()["Arn"]
+        assert who.endswith(":assumed-role/slimline-check-data/slimline-check-data")
+        with pytest.raises(BadParameters, match="AccessDenied"):
+            open_store(aws.uri("releases")).get("artifacts/a.json")
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_setting_that_names_one_role_for_all_is_refused(monkeypatch):
+    monkeypatch.setenv("SLIMLINE_ROLES", "arn:aws:iam::123456789012:role/slimline-worker")
+    with pytest.raises(BadParameters, match=r"with \{component\} in it"):
+        role_credentials(Push)
+
+
+def test_an_aws_that_does_not_answer_is_a_case_for_later(aws, monkeypatch):
+    monkeypatch.setenv("SLIMLINE_ROLES", aws.outputs["roles"]["Environment"].partition("=")[2])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(TryLater, match="does not answer"):
+        role_credentials(Push)
 
 
 def test_a_secret_is_open_to_those_who_declare_it():

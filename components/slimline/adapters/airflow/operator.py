@@ -27,6 +27,7 @@ from slimline.adapters.airflow import connections
 from slimline.adapters.airflow.params import overrides
 from slimline.adapters.airflow.retry import ExitCodePolicy, JobFailed
 from slimline.adapters.argv import to_argv
+from slimline.adapters.aws.role import role_credentials
 from slimline.adapters.runners import Launch, open_runner
 from slimline.adapters.runners.environment import job_environment, secret_values
 from slimline.contract import BadData, BadParameters, load_component, open_store
@@ -100,7 +101,9 @@ class ComponentOperator(BaseOperator):
         job = kind.parse({**self._parameters(context), **self._inputs(kind, context)})
         services = connections.services()
         needs = self._limits(job)
-        environment = job_environment(kind, {**services, **connections.secrets_of(kind)}, needs)
+        with connections.environment(services):
+            given = {**services, **role_credentials(kind), **connections.secrets_of(kind)}
+        environment = job_environment(kind, given, needs)
         connections.mask(environment)
         with connections.environment(services):
             store, runner = open_store(store_uri()), open_runner(self.runner)

@@ -1,8 +1,8 @@
 """`infra/aws/roles.yaml`: a CloudFormation template with a role for each component.
 
-Who may take a role: the worker's role, which hands credentials to jobs that it starts itself; and
-by parameter the service account `<prefix>-<component>` of a Kubernetes cluster, through EKS Pod
-Identity or through the cluster's OpenID Connect provider (IRSA).
+Who may take a role: the worker's role, for the jobs that it starts itself (`adapters.aws.role`);
+and by parameter the service account `<prefix>-<component>` of a Kubernetes cluster, through EKS
+Pod Identity or through the cluster's OpenID Connect provider (IRSA).
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ _OUTPUTS = {
         "Description": "Role of Airflow's scheduler and workers",
         "Value": {"Fn::GetAtt": "WorkerRole.Arn"},
     },
-    "ComponentRoles": {
-        "Description": "Role and Kubernetes service account of a component: this and its name",
-        "Value": {"Fn::Sub": "${Prefix}-"},
+    "Environment": {
+        "Description": "Setting for Airflow's workers: jobs that they start get their own role",
+        "Value": {"Fn::Sub": f"SLIMLINE_ROLES={_ROLE}-{{component}}"},
     },
 }
 
