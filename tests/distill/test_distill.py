@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from support.curves import assert_same_curve, curve, two_cores
 from support.splits import small_factory, write_digits, write_split
 from support.teacher import taught
 
@@ -84,3 +85,12 @@ def test_data_of_another_shape_is_refused(tmp_path):
     write_split(tmp_path / "large", "train", x, y)
     with pytest.raises(BadData, match=r"the model takes uint8\[8, 8, 1\]"):
         distill(train=tmp_path / "large")
+
+
+@two_cores
+def test_a_student_of_two_processes_learns_as_one_of_one_does(tmp_path):
+    teacher = taught()
+    values = {**teacher.inputs(), "teacher": teacher.model, "factory": small_factory(4, 8)}
+    values |= {"epochs": 4, "batch_size": 101, "learning_rate": 0.01}
+    one, two = (curve(Distill.parse(values | {"devices": n}), tmp_path / n) for n in ("1", "2"))
+    assert_same_curve(one, two)

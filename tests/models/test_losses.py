@@ -45,6 +45,16 @@ def test_a_constant_learning_rate_stays():
 def test_a_container_quota_limits_the_threads(tmp_path):
     quota = tmp_path / "cpu.max"
     quota.write_text("100000 100000\n")
-    assert cpu_quota(quota) == 1
+    assert cpu_quota(tmp_path) == 1
     quota.write_text("max 100000\n")
-    assert cpu_quota(quota) == cpu_quota(tmp_path / "missing") >= 1
+    assert cpu_quota(tmp_path) == cpu_quota(tmp_path / "missing") >= 1
+
+
+def test_a_quota_of_the_older_control_groups_limits_them_too(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    quota = tmp_path / "cpu" / "cpu.cfs_quota_us"
+    quota.write_text("50000\n")
+    assert cpu_quota(tmp_path) == 1
+    quota.write_text("-1\n")
+    assert cpu_quota(tmp_path) == cpu_quota(tmp_path / "missing")

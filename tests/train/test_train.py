@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import numpy as np
@@ -159,11 +158,3 @@ def test_one_example_is_too_few(tmp_path, few):
     write_split(tmp_path / "one", "train", np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int64))
     with pytest.raises(BadData, match="at least 2"):
         Train.parse({"train": tmp_path / "one", "selection": few.selection}).run()
-
-
-def test_two_processes_train_one_model_together(few):
-    job = short(few, epochs=8, devices="2", batch_size=8, factory=small_factory(8, 16))
-    numbers = job.run().manifest.numbers
-    assert numbers["epochs"] == 8
-    assert math.isfinite(numbers["selection_loss"])
-    assert numbers["accuracy"] > 0.3

@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 _TOLD = {e.exit_code: e for e in (BadParameters, BadData, TryLater, Killed)}
+_AGENT = (
+    "torch.distributed.elastic",
+    "torch.distributed.elastic.agent.server.api",
+    "torch.distributed.elastic.multiprocessing.errors",
+    "torch.distributed.launcher.api",
+)
+"""Loggers that tell what we tell; each sets a level of its own."""
 _HEAD_START = 5
 """Seconds by which a rank's death by a signal may be noticed after its peers failed for it."""
 
@@ -107,7 +114,8 @@ def _config(place: Path, processes: int) -> LaunchConfig:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Put the signal handlers back that the agent replaces; leave the telling to us."""
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in _AGENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     main = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)} if main else {}
     try:

@@ -98,6 +98,7 @@ def main() -> None:
 
 def _leave(error: Exception) -> Never:
     """End at once: what Python does at its end would wait for the other ranks."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, when another rank failed too
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     get_error_handler().record_exception(error)

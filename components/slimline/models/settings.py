@@ -44,6 +44,7 @@ class FitSettings(BaseModel):
     devices: str = Field(
         "auto",
         pattern=r"^(auto|[1-9]\d?)$",
+        coerce_numbers_to_str=True,
         description="Processes to train with: auto takes every GPU, or one process on a CPU.",
     )
 

@@ -6,18 +6,27 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def cpu_quota(cgroup: Path = _CGROUP_V2) -> int:
+def cpu_quota(cgroup: Path = _CGROUP) -> int:
     """Cores by affinity, or fewer by the quota of the control group; at least 1."""
     cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        limited = cores if quota == "max" else math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        limited = cores
+    quota, period = _quota(cgroup)
+    limited = math.ceil(int(quota) / int(period)) if quota.isdecimal() else cores
     return max(1, min(cores, limited))
+
+
+def _quota(cgroup: Path) -> tuple[str, str]:
+    """Microseconds of processor time in a period, and the period; no number where none is set."""
+    version_1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+    for names in (("cpu.max",), version_1):
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        return quota, period
+    return "max", ""
 
 
 def threads_of_each(processes: int = 1) -> int:

@@ -74,5 +74,8 @@ class Prune(Component):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of order and augmentation.")
     devices: str = Field(
-        "auto", pattern=r"^(auto|[1-9]\d?)$", description="Processes to heal with; see train."
+        "auto",
+        pattern=r"^(auto|[1-9]\d?)$",
+        coerce_numbers_to_str=True,
+        description="Processes to heal with; see train.",
     )
