@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -37,31 +36,3 @@ def always_answers(status: int, body: bytes = b"", content_type: str = "applicat
     finally:
         server.shutdown()
         server.server_close()
-
-
-@contextmanager
-def cuts_after(target_port: int, limit: int, times: int):
-    """A proxy that cuts its first `times` connections after `limit` bytes of answer; its URL."""
-    budgets = iter([limit] * times)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(listener, target_port, budgets), daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def _accept(listener, target_port, budgets):
-    with suppress(OSError):
-        while True:
-            client, _ = listener.accept()
-            server = socket.create_connection(("127.0.0.1", target_port))
-            for ends in ((client, server, 2**60), (server, client, next(budgets, 2**60))):
-                threading.Thread(target=_forward, args=ends, daemon=True).start()
-
-
-def _forward(source, sink, budget):
-    with suppress(OSError):
-        while budget > 0 and (data := source.recv(65536)):
-            sink.sendall(data[:budget])
-            budget -= len(data)
-    for end in (source, sink):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)

@@ -24,46 +24,59 @@ BUCKET = "slimline-tests"
 
 @dataclass(frozen=True)
 class S3:
-    """The server: where it is, its bucket, and a way to make it fail."""
+    """A server: where it is, its bucket, and who may use it."""
 
     endpoint: str
     bucket: str
-    root: Path
+    key_id: str
     secret: str = field(repr=False)
     _numbers: itertools.count = field(default_factory=itertools.count)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process use this server."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     def new_prefix(self) -> str:
         """The URI of a place in the bucket that nobody used before."""
         return f"s3://{self.bucket}/p{next(self._numbers)}"
 
+    def client(self):
+        """A plain boto3 client, for looking behind the store's back."""
+        session = boto3.Session(self.key_id, self.secret, region_name="us-east-1")
+        path = Config(s3={"addressing_style": "path"})
+        return session.client("s3", endpoint_url=self.endpoint, config=path)
+
+
+@dataclass(frozen=True)
+class Swift(S3):
+    """The embedded server, which can be made to fail."""
+
+    root: Path = field(kw_only=True)
+
     def inject_503(self, count: int) -> None:
         """Let the next `count` requests fail with 503 SlowDown; 0 ends it."""
         (self.root / "fault").write_text(str(count))
 
-    def client(self):
-        """A plain boto3 client, for looking behind the store's back."""
-        return boto3.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
-
 
 @contextmanager
-def s3_server(root: Path):
-    """Run the server under `root`, with AWS_* of this process set to it."""
+def s3_server(root: Path, host: str = "127.0.0.1"):
+    """Run the embedded server under `root`, with AWS_* of this process set to it."""
     secret = secrets.token_urlsafe(24)
-    environment = {
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    command = (sys.executable, "-m", "slimline.embedded.s3_server", str(root / "data"), "0")
+    environment = S3("", BUCKET, KEY_ID, secret).environment
+    command = (sys.executable, "-m", "slimline.embedded.s3_server", str(root / "data"), "0", host)
     launch = Launch("s3", command, says("ready "), environment)
-    with (
-        start(launch, root) as server,
-        variables({**environment, "AWS_ENDPOINT_URL_S3": server.url}),
-    ):
-        found = S3(server.url, BUCKET, root / "data", secret)
-        found.client().create_bucket(Bucket=BUCKET)
-        yield found
+    with start(launch, root) as server:
+        found = Swift(server.url, BUCKET, KEY_ID, secret, root=root / "data")
+        with variables(found.environment):
+            found.client().create_bucket(Bucket=BUCKET)
+            yield found
 
 
 @contextmanager

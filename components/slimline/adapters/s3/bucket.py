@@ -11,7 +11,7 @@ import os
 import random
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -23,6 +23,7 @@ import botocore.session
 from botocore import exceptions as boto
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.compat import get_current_datetime
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
@@ -32,11 +33,12 @@ from slimline.contract.errors import BadParameters
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
+    from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_s3 import S3Client
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 TRIES = 5
-_TIMEOUT_SECONDS = (5, 60)
+TIMEOUT_SECONDS = (5, 60)
 """To connect, and between two pieces of an answer."""
 PAUSE_SECONDS = 0.5
 _CONNECTIONS = 32
@@ -72,7 +74,7 @@ class Bucket:
         """
         self.name = name
         session = botocore.session.get_session()
-        self.client = _client(session)
+        self._client = _client(session)
         self._credentials = session.get_credentials()
         # The client knows where a bucket is: by host name on AWS, by path elsewhere.
         link = self.client.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "x"})
@@ -80,9 +82,15 @@ class Bucket:
         self._http = URLLib3Session(
             verify=session.get_config_variable("ca_bundle") or True,
             proxies=get_environ_proxies(self._base),
-            timeout=_TIMEOUT_SECONDS,  # type: ignore[arg-type] # botocore's own client gives two
+            timeout=TIMEOUT_SECONDS,  # type: ignore[arg-type] # botocore's own client gives two
             max_pool_connections=_CONNECTIONS,
         )
+
+    @property
+    def client(self) -> S3Client:
+        """Boto3's client, for the requests that are rare."""
+        self._frozen()
+        return self._client
 
     def send(
         self,
@@ -123,7 +131,8 @@ class Bucket:
 
     def _once(self, request: AWSRequest, sha256: str) -> AWSResponse:
         request.context["sha256"] = sha256
-        self._signer().add_auth(request)
+        region = self._client.meta.region_name
+        _Signer(self._frozen(), "s3", region).add_auth(request)
         answer = self._http.send(request.prepare())
         if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise _refused(answer, str(request.method))
@@ -134,15 +143,14 @@ class Bucket:
             raise boto.ConnectionClosedError(endpoint_url=str(request.url))
         return answer
 
-    def _signer(self) -> _Signer:
+    def _frozen(self) -> ReadOnlyCredentials:
         if self._credentials is None:
             raise boto.NoCredentialsError
         try:
-            frozen = self._credentials.get_frozen_credentials()
+            return self._credentials.get_frozen_credentials()
         except RuntimeError as error:  # botocore's way to say that what it got anew is old
             msg = f"the S3 credentials have expired, and no new ones came ({error}): log in again"
             raise BadParameters(msg) from error
-        return _Signer(frozen, "s3", self.client.meta.region_name)
 
 
 class _Signer(S3SigV4Auth):
@@ -164,8 +172,8 @@ def _client(session: botocore.session.Session) -> S3Client:
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
         retries={"mode": "standard", "total_max_attempts": TRIES},
-        connect_timeout=_TIMEOUT_SECONDS[0],
-        read_timeout=_TIMEOUT_SECONDS[1],
+        connect_timeout=TIMEOUT_SECONDS[0],
+        read_timeout=TIMEOUT_SECONDS[1],
         max_pool_connections=_CONNECTIONS,
     )
     try:
@@ -192,7 +200,7 @@ def _code_without_body(answer: AWSResponse) -> str:
     """The answer to a HEAD has no body; its date tells whether our clock is the cause."""
     date = answer.headers.get("date")
     if answer.status_code == HTTPStatus.FORBIDDEN and date:
-        wrong = abs(datetime.now(UTC) - parsedate_to_datetime(date))
+        wrong = abs(get_current_datetime(remove_tzinfo=False) - parsedate_to_datetime(date))
         if wrong > _SKEW:
             return "RequestTimeTooSkewed"
     return str(answer.status_code)
