@@ -8,11 +8,9 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from slimline.adapters.argv import command_for
-from slimline.adapters.kfp import component_yaml
 from slimline.contract import component_names, load_component
 from slimline.recipe.schema import json_schema
 
@@ -32,15 +30,6 @@ def test_help_of_a_component(name):
     environment = {"COLUMNS": "100", "LC_ALL": "C.UTF-8"}
     done = CliRunner(env=environment).invoke(command_for(load_component(name)), ["--help"])
     same(f"help/{name}.txt", done.output)
-
-
-@pytest.mark.parametrize("name", component_names())
-def test_kubeflow_yaml_of_a_component(name):
-    text = component_yaml(load_component(name))
-    same(f"kfp/{name}.yaml", text)
-    document = yaml.safe_load(text)
-    component = document["components"][f"comp-{name.replace('_', '-')}"]
-    assert document["root"]["inputDefinitions"] == component["inputDefinitions"]
 
 
 def test_json_schema_of_a_recipe():

@@ -8,7 +8,8 @@ import pytest
 from airflow.sdk.exceptions import ParamValidationError
 from pydantic import BaseModel, Field
 
-from slimline.adapters.airflow.params import field_schema, form, overrides
+from slimline.adapters.airflow.params import form, overrides
+from slimline.adapters.form import field_schema
 from slimline.recipe.plan import Step
 
 GOLDEN = Path(__file__).parent / "form.golden.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,7 @@ from slimline.contract import (
     component_names,
     load_component,
     open_store,
+    secret,
 )
 from slimline.contract.cache import last_answer, read_manifest
 from slimline.contract.disk import is_full_disk
@@ -168,13 +170,83 @@ def verify(uri: str, keys: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("component", shell_complete=_names)
-@click.option("--image", default="", help="Image reference; the component's own name if not given.")
-def kfp(component: str, image: str) -> None:
-    """Write a component as Kubeflow Pipelines v2 YAML."""
-    from slimline.adapters.kfp import component_yaml  # noqa: PLC0415 - only here
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--model",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of the model that was judged.",
+)
+def verdict(directory: Path, model: Path) -> None:
+    """Read a signed verdict: it says yes about that very model, or this ends with 65 and reasons.
 
-    click.echo(component_yaml(load_component(component), image), nl=False)
+    DIRECTORY is the verdict that gate made. Trusted are the keys that SLIMLINE_TRUSTED_KEYS names,
+    else the one whose private half is the secret `signing`.
+    """
+    from slimline.contract.artifact import Model  # noqa: PLC0415
+    from slimline.trust.keys import (  # noqa: PLC0415 - heavy, and only here
+        VARIABLE,
+        TrustedKeys,
+        load_trusted,
+        public_of,
+    )
+    from slimline.trust.verdict import FILE, require_passed  # noqa: PLC0415
+
+    own = None if os.environ.get(VARIABLE) else TrustedKeys.of(public_of(secret("signing")))
+    digest = Model.at(model).digest
+    require_passed((directory / FILE).read_bytes(), digest, own or load_trusted())
+    click.echo(f"passed: model {digest}")
+
+
+@cli.command()
+@click.argument("component", required=False, shell_complete=_names)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(exists=True, path_type=Path),
+    help="A recipe; its whole pipeline is written.",
+)
+@click.option("--image", default="", help="The component's image; slimline-<image> if not given.")
+@click.option(
+    "--images",
+    "lock_file",
+    type=click.Path(exists=True, path_type=Path),
+    help="The lock of images that were pushed (images/lock.json), for a recipe.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="How many artifacts an optional input of the component takes; none if not given.",
+)
+@click.option(
+    "--trusted-keys", default="", metavar="CONFIGMAP", help="Of public keys, for a recipe."
+)
+def kfp(
+    component: str | None,
+    *,
+    recipe_file: Path | None,
+    image: str,
+    lock_file: Path | None,
+    inputs: tuple[str, ...],
+    trusted_keys: str,
+) -> None:
+    """Write a component, or the whole pipeline of a recipe, as Kubeflow Pipelines v2 YAML."""
+    from slimline.adapters.images import load_lock  # noqa: PLC0415 - only here
+    from slimline.adapters.kfp import component_yaml, pipeline_yaml  # noqa: PLC0415
+    from slimline.recipe.load import load_recipe  # noqa: PLC0415 - loads every spec
+
+    if (component is None) == (recipe_file is None):
+        msg = "name a component, or a recipe by --recipe FILE"
+        raise click.UsageError(msg)
+    if recipe_file is not None:
+        lock = load_lock(lock_file) if lock_file else None
+        recipe = load_recipe(recipe_file)
+        click.echo(pipeline_yaml(recipe, lock=lock, trusted_keys=trusted_keys), nl=False)
+    else:
+        kind = load_component(component or "")
+        click.echo(component_yaml(kind, image, _counts(inputs)), nl=False)
 
 
 @cli.command()
@@ -235,6 +307,17 @@ def schema() -> None:
     from slimline.recipe.schema import json_schema  # noqa: PLC0415 - loads every spec
 
     click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _counts(inputs: tuple[str, ...]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in inputs:
+        name, _, count = text.partition("=")
+        if not count.isdecimal():
+            msg = f"--input {text}: give NAME=COUNT, such as stages=2"
+            raise BadParameters(msg)
+        found[name] = int(count)
+    return found
 
 
 def _answers(store: Store, job: str) -> list[tuple[str, str]]:

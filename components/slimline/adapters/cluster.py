@@ -15,9 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slimline.adapters.runners.environment import THREADS
+from slimline.contract import BadParameters
 from slimline.contract.secrets import secret_variable
 
 if TYPE_CHECKING:
+    from slimline.adapters.images import Image
     from slimline.contract import Component, Resources
 
 USER = 65532
@@ -50,7 +53,21 @@ def secret_references(component: type[Component], needs: Resources) -> tuple[Sec
     return tuple(found)
 
 
+def pullable(name: str, image: Image) -> str:
+    """The reference of an image that every node can pull.
+
+    Raises:
+        BadParameters: when only the machine that built it has it.
+    """
+    if "@sha256:" not in image.reference:
+        msg = (
+            f"image {name} is {image.reference[:24]}..., which only the machine that built it has: "
+            "run `make images PUSH=<registry>`, so that the lock names what a cluster can pull"
+        )
+        raise BadParameters(msg)
+    return image.reference
+
+
 def threads(needs: Resources) -> dict[str, str]:
     """The thread counts of numeric libraries: as many as the job has cores."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(names, str(max(1, int(needs.cpu))))
+    return dict.fromkeys(THREADS, str(max(1, int(needs.cpu))))

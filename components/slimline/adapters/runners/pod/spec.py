@@ -21,6 +21,7 @@ from slimline.adapters.cluster import (
     TRUSTED_KEYS_PATH,
     TRUSTED_KEYS_VARIABLE,
     USER,
+    pullable,
     secret_references,
 )
 from slimline.adapters.runners.pod.settings import pod_environment
@@ -65,7 +66,7 @@ def build_pod(launch: Launch, image: Image, settings: PodSettings) -> Any:
     Raises:
         BadParameters: when the job cannot be a pod, or the template cannot be read.
     """
-    _check(launch, image.reference)
+    _check(launch)
     # Airflow takes seconds to import: only where a pod is made.
     from airflow.providers.cncf.kubernetes.operators.pod import (
         KubernetesPodOperator,
@@ -79,7 +80,7 @@ def build_pod(launch: Launch, image: Image, settings: PodSettings) -> Any:
         namespace=settings.namespace,
         full_pod_spec=_base(launch.needs, settings),
         base_container_name=CONTAINER,
-        image=image.reference,
+        image=pullable(launch.image, image),
         image_pull_policy="IfNotPresent",
         cmds=["slimline"],
         arguments=["run", *launch.arguments],
@@ -105,17 +106,11 @@ def build_pod(launch: Launch, image: Image, settings: PodSettings) -> Any:
     return pod
 
 
-def _check(launch: Launch, image: str) -> None:
+def _check(launch: Launch) -> None:
     if launch.needs.engine:
         msg = (
             f"{launch.component} starts containers and needs a Docker engine, which a pod has not: "
             "give its task `runner: docker` or `runner: process` in the recipe"
-        )
-        raise BadParameters(msg)
-    if "@sha256:" not in image:
-        msg = (
-            f"image {launch.image} is {image[:24]}..., which only the machine that built it has: "
-            "run `make images PUSH=<registry>`, so that the lock names what a cluster can pull"
         )
         raise BadParameters(msg)
 
