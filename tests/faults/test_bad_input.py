@@ -88,6 +88,20 @@ def a_parameter_out_of_bounds(_):
 
 
 @case
+def devices_that_are_no_number(place):
+    argv = ("run", "train", "--train", split(place, "train"), "--devices", "two")
+    words = r"train: devices: .*pattern.*\(given: 'two'\)"
+    return Command((*argv, "--selection", split(place, "selection")), USAGE, words, inside=True)
+
+
+@case
+def more_processes_than_this_machine_has_cores(place):
+    argv = ("run", "train", "--train", split(place, "train"), "--devices", 99)
+    words = r"devices is 99, here are \d+ (CPU cores|GPUs): give at most that, or auto"
+    return Command((*argv, "--selection", split(place, "selection")), USAGE, words, inside=True)
+
+
+@case
 def an_output_directory_that_is_in_use(place):
     (place.root / "mine").mkdir()
     (place.root / "mine" / "letter.txt").write_text("dear")
