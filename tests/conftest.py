@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from support import engine as docker_engine
 from support.s3 import s3_server
 from support.tracking_server import mlflow_server as run_mlflow
 
@@ -24,3 +25,20 @@ def mlflow_server(tmp_path_factory):
     """A real MLflow server; MLFLOW_TRACKING_URI of this process points to it."""
     with run_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test marked `docker` runs where an engine and the project's images are."""
+    if item.get_closest_marker("docker"):
+        docker_engine.require()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say at the end what was left out for want of an engine."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(docker_engine.LEFT_OUT in str(report.longrepr) for report in skipped)
+    if count:
+        cure = "infra/engine.sh start, make images"
+        line = f"left out: {count} tests need a Docker engine and images: {cure}"
+        terminalreporter.write_line(line, yellow=True)

@@ -62,7 +62,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
         if field.name not in given and environ.get(variable):
             given[field.name] = _convert(variable, environ[variable], _KINDS[field.name])
     if "port" not in given:
-        given["port"] = _port(environ)
+        given["port"] = default_port(environ)
     if "model_dir" not in given:
         given["model_dir"] = _model_dir(environ)
     given.setdefault("workers", len(os.sched_getaffinity(0)))
@@ -122,9 +122,15 @@ def _convert(variable: str, text: str, kind: Callable[[str], object]) -> object:
         raise BadParameters(msg) from error
 
 
-def _port(environ: Mapping[str, str]) -> object:
-    named = next((v for v in PORT_VARIABLES if environ.get(v)), None)
-    return _convert(named, environ[named], int) if named else DEFAULT_PORT
+def default_port(environ: Mapping[str, str]) -> int:
+    """The port that the environment names, when no option does.
+
+    Raises:
+        BadParameters: when what it names is no number.
+    """
+    variables = ("SLIMLINE_SERVING_PORT", *PORT_VARIABLES)
+    named = next((v for v in variables if environ.get(v)), None)
+    return int(str(_convert(named, environ[named], int))) if named else DEFAULT_PORT
 
 
 def _model_dir(environ: Mapping[str, str]) -> Path:
