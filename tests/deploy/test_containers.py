@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import engine as engines
 from support import web
 from support.load import Load
 from support.serving import wait_until
 
-from slimline.adapters.images import load_lock
 from slimline.contract import BadParameters, Package, Refused
 from slimline.deploy.endpoints import address_of, list_endpoints, stop_endpoint
-from slimline.deploy.engine import connect
 from slimline.deploy.record import read_record
 from slimline.deploy.spec import Deploy, Docker, Local
 from slimline.trust.package import load_manifest
@@ -41,7 +40,7 @@ for place in pathlib.Path("/proc").glob("[0-9]*"):
 
 @pytest.fixture(scope="module")
 def engine() -> Any:
-    return connect()
+    return engines.engine()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ class Place:
         return {"label": f"dev.slimline.endpoint.directory={root}"}
 
     def job(self, package: Package, **changes: Any) -> Deploy:
-        image = load_lock().image("serving").reference
+        image = engines.images().image("serving").reference
         given = {"state_dir": str(self.state), "network": self.network, "image": image}
         settings = Docker(**{**given, **changes})
         return Deploy(package=package, endpoint="digits", target="docker", docker=settings)
@@ -111,7 +110,7 @@ def test_one_address_is_good_for_this_machine_and_for_containers_of_the_network(
     assert _serving(address) == first.digest
     code = f"import urllib.request as u; print(u.urlopen('{address}/readyz').read().decode())"
     answer = place.engine.containers.run(
-        load_lock().image("serving").reference,
+        engines.images().image("serving").reference,
         ["-c", code],
         entrypoint=["python"],
         network=place.network,

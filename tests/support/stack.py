@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from slimline.embedded.demo.stack import start_stack
+from slimline.embedded.demo.stack import start_stack, stop_stack
 from slimline.embedded.demo.story import Story
-from slimline.embedded.process import MARK, stop_all
+from slimline.embedded.process import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slimline.embedded.demo.stack import Stack
+    from slimline.embedded.demo.stack import Runner, Stack
 
 DEVICES = 3
 DAGS = Path(__file__).parents[2] / "dags"
@@ -58,7 +58,7 @@ class System:
 
 
 @contextmanager
-def small_stack(root: Path) -> Iterator[System]:
+def small_stack(root: Path, runner: Runner = "process") -> Iterator[System]:
     """Run everything under `root`; afterwards no process and no variable of it is left."""
     state_dir, dags = root / "state", root / "dags"
     dags.mkdir()
@@ -73,12 +73,12 @@ def small_stack(root: Path) -> Iterator[System]:
         print(f"[{time.monotonic() - begin:5.1f} s] {text}")  # noqa: T201 - pytest shows it
 
     try:
-        stack = start_stack(state_dir, dags, say, devices=DEVICES)
+        stack = start_stack(state_dir, dags, say, devices=DEVICES, runner=runner)
         lookout.start()
         yield System(stack, Story(stack, say, by_hand=False), lookout)
     finally:
         lookout.end()
-        stop_all(state_dir)
+        stop_stack(state_dir)
         os.environ.clear()
         os.environ.update(before)
     assert left(state_dir, lookout.seen) == []

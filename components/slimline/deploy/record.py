@@ -9,11 +9,11 @@ import fcntl
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from slimline.contract import BadData, TryLater
+from slimline.contract import BadData, BadParameters, TryLater
 from slimline.deploy.processes import Process
 
 if TYPE_CHECKING:
@@ -127,14 +127,26 @@ def alone(root: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         TryLater: when another one holds it and `wait` is not asked for.
+        BadParameters: when this user may not write there.
     """
-    if not root.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        shutil.copymode(root.parent, root)
-    with (root / "lock").open("w") as lock:
+    with _lock_file(root) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             msg = f"endpoint {root.name} is being changed by another job: wait for it"
             raise TryLater(msg) from error
         yield
+
+
+def _lock_file(root: Path) -> IO[str]:
+    try:
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            shutil.copymode(root.parent, root)
+        return (root / "lock").open("w")
+    except PermissionError as error:
+        who = f"user {os.getuid()}"
+        msg = (
+            f"{who} may not write {root.parent}, where endpoints live: make it that user's (chown)"
+        )
+        raise BadParameters(msg) from error

@@ -36,12 +36,11 @@ def load_recipe(path: Path | str) -> Recipe:
     except ValidationError as error:
         raise BadParameters(_explain(file, lines, (), error)) from error
     try:
-        steps = plan(recipe)
+        steps = (*plan(recipe), *release_plan(recipe), verify_step(recipe))
     except PlanError as error:
         place = ".".join(str(part) for part in error.section)
         msg = f"{file}:{_line(lines, error.section)}: {place}: {error}"
         raise BadParameters(msg) from error
-    steps = (*steps, *release_plan(recipe), verify_step(recipe))
     _tasks_exist(file, lines, recipe, {step.name for step in steps})
     for step in steps:
         try:

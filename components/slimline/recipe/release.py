@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from slimline.adapters.images import load_lock
 from slimline.contract import load_component
-from slimline.recipe.plan import Source, Step
+from slimline.recipe.plan import PlanError, Source, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,8 @@ def _targets(recipe: Recipe) -> Iterator[Step]:
         section = ("targets", place, target.kind, "settings")
         if target is recipe.endpoint:
             given = {"package": (PACKAGE,)}
-            yield Step("deploy", "deploy", _endpoint(target), given, section)
+            settings = _endpoint(target, _platform(recipe, section))
+            yield Step("deploy", "deploy", settings, given, section)
         elif target is recipe.fleet:
             given = {"package": (PACKAGE,), "previous": (PREVIOUS,)}
             yield Step("ota", "ota", _fleet(target), given, section)
@@ -53,11 +55,37 @@ def _in_release(recipe: Recipe, step: Step) -> Step:
 
 def answers_http(recipe: Recipe) -> bool:
     """True for an endpoint whose address is a URL; AWS watches its own by alarms."""
-    return recipe.endpoint is not None and recipe.endpoint.platform == "local"
+    return recipe.endpoint is not None and recipe.endpoint.platform != "sagemaker"
 
 
-def _endpoint(target: EndpointTarget) -> dict[str, Any]:
-    return {"target": target.platform, "endpoint": target.name, **target.settings}
+def _platform(recipe: Recipe, section: tuple[str | int, ...]) -> str:
+    """Where the endpoint runs: as the recipe says, else as jobs do.
+
+    Raises:
+        PlanError: when the server would be a process inside its job's container, and end with it.
+    """
+    given = recipe.endpoint.platform if recipe.endpoint else None
+    asked = recipe.tasks["deploy"].runner if "deploy" in recipe.tasks else None
+    runner = asked or os.environ.get("SLIMLINE_RUNNER") or "process"
+    wanted = given or ("docker" if runner == "docker" else "local")
+    if wanted == "local" and runner != "process":
+        msg = (
+            f"platform local starts its server beside the job, and runner {runner} runs jobs in "
+            "containers: give another platform, or tasks: {deploy: {runner: process}}"
+        )
+        raise PlanError(msg, (*section[:2], "platform"))
+    return wanted
+
+
+def _endpoint(target: EndpointTarget, platform: str) -> dict[str, Any]:
+    settings = dict(target.settings)
+    if platform == "docker":
+        settings["docker"] = {
+            "image": load_lock().image("serving").reference,
+            "network": os.environ.get("SLIMLINE_DOCKER_NETWORK", ""),
+            **settings.get("docker", {}),
+        }
+    return {"target": platform, "endpoint": target.name, **settings}
 
 
 def _fleet(target: FleetTarget) -> dict[str, Any]:

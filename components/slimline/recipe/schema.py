@@ -58,7 +58,9 @@ class EndpointTarget(_Section):
 
     kind: Literal["endpoint"]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The endpoint's name.")
-    platform: Literal["local", "sagemaker"] = Field("local", description="Where it runs.")
+    platform: Literal["local", "docker", "sagemaker"] | None = Field(
+        None, description="Where it runs; on this machine if not given, in containers if jobs are."
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="As `slimline show deploy`.")
     budget: Budget = Budget()
 

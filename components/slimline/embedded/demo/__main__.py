@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadParameters, SlimlineError
-from slimline.embedded.demo.stack import start_stack
+from slimline.embedded.demo.stack import start_stack, stop_stack
 from slimline.embedded.demo.story import Story
 from slimline.embedded.demo.summary import (
     compress_figures,
@@ -19,7 +19,6 @@ from slimline.embedded.demo.summary import (
     table,
     time_figures,
 )
-from slimline.embedded.process import stop_all
 
 if TYPE_CHECKING:
     from slimline.embedded.demo.stack import Stack
@@ -52,12 +51,12 @@ def main() -> int:
     state_dir, say = options.state_dir, Clock()
     try:
         _clear(state_dir)
-        stack = start_stack(state_dir.resolve(), DAGS.resolve(), say)
+        stack = start_stack(state_dir.resolve(), DAGS.resolve(), say, runner=options.runner)
         summary = _tell(Story(stack, say, by_hand=options.approve_by_hand), say)
     except BaseException as error:
         say("interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}")
         say(f"stopping everything; logs stay in {state_dir}")
-        stop_all(state_dir)
+        _stop(state_dir, say)
         if isinstance(error, KeyboardInterrupt):
             return _INTERRUPTED
         if isinstance(error, SlimlineError):
@@ -65,6 +64,14 @@ def main() -> int:
         raise
     _end(stack, summary, stop=options.stop)
     return 0
+
+
+def _stop(state_dir: Path, say: Clock) -> None:
+    """Stop everything after a failure, which is the one to be told in the end."""
+    try:
+        stop_stack(state_dir)
+    except SlimlineError as error:
+        say(str(error))
 
 
 def _clear(state_dir: Path) -> None:
@@ -77,7 +84,7 @@ def _clear(state_dir: Path) -> None:
     if state_dir.is_dir() and any(state_dir.iterdir()) and not left.exists():
         msg = f"--state-dir {state_dir} is not empty, and no demo made it: give an empty one"
         raise BadParameters(msg)
-    stop_all(state_dir)
+    stop_stack(state_dir)
     shutil.rmtree(state_dir, ignore_errors=True)
     state_dir.mkdir(parents=True, mode=0o700)
     left.touch()
@@ -85,7 +92,8 @@ def _clear(state_dir: Path) -> None:
 
 def _tell(story: Story, say: Clock) -> Figures:
     first = story.compress("From data to a signed package in the registry", {})
-    summary: Figures = {"green_seconds": round(time.monotonic() - say.begin, 1)}
+    summary: Figures = {"runner": story.stack.runner}
+    summary["green_seconds"] = round(time.monotonic() - say.begin, 1)
     summary["compress"] = compress_figures(first)
     version = str(first.numbers("register")["version"])
     summary["release"] = release_figures(story.promote(version))
@@ -107,7 +115,7 @@ def _end(stack: Stack, summary: Figures, *, stop: bool) -> None:
     sys.stdout.write(f"\n{table(summary)}\n\n")
     sys.stdout.write(f"All of it in {written}; {summary['seconds']:.0f} s.\n")
     if stop:
-        stop_all(stack.state_dir)
+        stop_stack(stack.state_dir)
         return
     sys.stdout.write(
         f"Airflow UI    {stack.airflow_url}  login admin  password {stack.password}\n"
@@ -123,6 +131,12 @@ def _options() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--state-dir", type=Path, default=STATE_DIR, help="where all of it is written"
+    )
+    made.add_argument(
+        "--runner",
+        choices=["process", "docker"],
+        default="process",
+        help="what jobs, endpoint and devices are: child processes, or containers",
     )
     made.add_argument("--stop", action="store_true", help="stop everything at the end")
     return made

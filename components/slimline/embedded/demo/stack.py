@@ -1,4 +1,9 @@
-"""The embedded parts of a demo, each on loopback, all under one directory."""
+"""The embedded parts of a demo, all under one directory.
+
+With the runner `process` everything listens on loopback. With `docker` jobs, endpoint and devices
+are containers of a network of the demo's own: S3 and MLflow listen on this machine's address there,
+so that one URL is good for all; Airflow stays on loopback.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,17 @@ import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from slimline.adapters.images import DEFAULT_PATH, LOCK_VARIABLE, load_lock
 from slimline.embedded.airflow_client import AirflowClient
-from slimline.embedded.airflow_server import ADMIN, airflow_launch, read_password
+from slimline.embedded.airflow_server import ADMIN, LOCAL, airflow_launch, read_password
+from slimline.embedded.devices import Fleet, start_devices
 from slimline.embedded.mlflow_server import mlflow_launch
-from slimline.embedded.ports import free_ports
+from slimline.embedded.network import make_network, remove_network
+from slimline.embedded.ports import free_port
 from slimline.embedded.process import Launch, says, start, stop_all
 from slimline.fleet.keys import generate_fleet_keys
 from slimline.fleet.objects import open_objects
@@ -22,14 +32,18 @@ from slimline.trust.keys import generate_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from slimline.embedded.process import Server
+    from slimline.embedded.network import Network
 
+Runner = Literal["process", "docker"]
 BUCKET = "slimline"
+REPOSITORY = f"s3://{BUCKET}/fleet"
 GROUP = "lab"
 DEVICES = 10
 _PARALLELISM = 2
+_LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 2
+"""How often a device asks what it shall run."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Stack:
     airflow_url: str
     password: str
     mlflow_url: str
+    runner: Runner
     environment: dict[str, str] = field(repr=False)
     keys: dict[str, str] = field(repr=False)
     """What signs: the passwords of Airflow's connections, by name."""
@@ -52,7 +67,12 @@ class Stack:
 
 
 def start_stack(
-    state_dir: Path, dags: Path, say: Callable[[str], None], *, devices: int = DEVICES
+    state_dir: Path,
+    dags: Path,
+    say: Callable[[str], None],
+    *,
+    devices: int = DEVICES,
+    runner: Runner = "process",
 ) -> Stack:
     """Start every part, the later ones with the addresses of the earlier ones.
 
@@ -61,52 +81,95 @@ def start_stack(
         dags: the folder of DAG files.
         say: is told what happens, a short sentence each time.
         devices: how many devices the fleet has.
+        runner: what jobs, endpoint and devices are: child processes, or containers.
+
+    Raises:
+        BadParameters: for docker, when no images are built.
+        TryLater: for docker, when no engine answers.
     """
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    say("starting the S3 server")
-    environment = _start_s3(state_dir)
+    network, settings = _ground(state_dir, runner)
+    host = network.gateway if network else _LOOPBACK
+    say(f"starting the S3 server on {host}")
+    environment = {**settings, **_start_s3(state_dir, host)}
     os.environ.update(environment)
     _make_bucket()
-    mlflow_port, airflow_port = free_ports(2)
-    environment |= _settings(state_dir, f"http://127.0.0.1:{mlflow_port}")
+    mlflow_port, airflow_port = free_port(host), free_port()
+    mlflow_url = f"http://{host}:{mlflow_port}"
+    environment |= _settings(state_dir, mlflow_url)
     os.environ.update(environment)
     say("making keys: one signs packages, six sign for the fleet")
     keys = _make_keys(state_dir)
-    say(f"starting the MLflow registry, Airflow and {devices} devices (about a minute)")
-    launches = (
-        airflow_launch(
-            state_dir,
-            port=airflow_port,
-            dags_folder=dags,
-            parallelism=_PARALLELISM,
-            environment={**environment, **_connections(keys)},
-        ),
-        mlflow_launch(state_dir, mlflow_port),
-        _fleet_launch(state_dir, keys["slimline_tuf"], devices),
+    root = _make_fleet(state_dir, keys["slimline_tuf"])
+    airflow = airflow_launch(
+        state_dir,
+        port=airflow_port,
+        dags_folder=dags,
+        parallelism=_PARALLELISM,
+        environment={**environment, **_connections(keys)},
     )
-    airflow, mlflow, _ = _start_together(launches, state_dir)
+    say(f"starting the MLflow registry, Airflow and {devices} devices (about a minute)")
+    parts: list[Callable[[], object]] = [
+        partial(start, airflow, state_dir),
+        partial(start, mlflow_launch(state_dir, mlflow_port, host), state_dir),
+        partial(_start_containers, network, environment, root, devices)
+        if network
+        else partial(start, _fleet_launch(state_dir, root, devices), state_dir),
+    ]
+    _start_together(parts, state_dir)
+    airflow_url = f"http://{_LOOPBACK}:{airflow_port}"
     password = read_password(state_dir)
     return Stack(
         state_dir=state_dir,
-        airflow=AirflowClient(airflow.url, ADMIN, password),
-        airflow_url=airflow.url,
+        airflow=AirflowClient(airflow_url, ADMIN, password),
+        airflow_url=airflow_url,
         password=password,
-        mlflow_url=mlflow.url,
+        mlflow_url=mlflow_url,
+        runner=runner,
         environment=environment,
         keys=keys,
     )
 
 
-def _start_together(launches: Sequence[Launch], state_dir: Path) -> list[Server]:
-    with ThreadPoolExecutor(len(launches)) as pool:
+def stop_stack(state_dir: Path) -> tuple[str, ...]:
+    """Stop every process and remove every container of a stack; returns their names.
+
+    Raises:
+        TryLater: when there are containers and no engine answers; the processes are stopped.
+    """
+    return (*stop_all(state_dir), *remove_network(state_dir))
+
+
+def _ground(state_dir: Path, runner: Runner) -> tuple[Network | None, dict[str, str]]:
+    """Where servers listen, and what tells the DAGs which runner it is."""
+    if runner == "process":
+        return None, {"SLIMLINE_RUNNER": runner}
+    lock = Path(os.environ.get(LOCK_VARIABLE) or DEFAULT_PATH).resolve()
+    load_lock(lock)
+    network = make_network(state_dir)
+    endpoints = state_dir / "endpoints"
+    endpoints.mkdir()
+    endpoints.chmod(0o777)  # jobs keep records there as the images' user; nobody else gets past
+    apart = (LOCAL, network.gateway, os.environ.get("NO_PROXY", ""))  # the state directory
+    return network, {
+        "SLIMLINE_RUNNER": runner,
+        "SLIMLINE_IMAGES": str(lock),
+        "SLIMLINE_DOCKER_NETWORK": network.name,
+        "SLIMLINE_DOCKER_STORE_NETWORK": network.name,
+        "NO_PROXY": ",".join(filter(None, apart)),
+    }
+
+
+def _start_together(parts: Sequence[Callable[[], object]], state_dir: Path) -> None:
+    with ThreadPoolExecutor(len(parts)) as pool:
         try:
-            return list(pool.map(lambda launch: start(launch, state_dir), launches))
+            list(pool.map(lambda part: part(), parts))
         except BaseException:
-            stop_all(state_dir)  # else the pool would wait until each of the others answers
+            stop_stack(state_dir)  # else the pool would wait until each of the others answers
             raise
 
 
-def _start_s3(state_dir: Path) -> dict[str, str]:
+def _start_s3(state_dir: Path, host: str) -> dict[str, str]:
     environment = {
         "AWS_ACCESS_KEY_ID": "demo:slimline",
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24),
@@ -114,7 +177,7 @@ def _start_s3(state_dir: Path) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     command = (sys.executable, "-m", "slimline.embedded.s3_server", str(state_dir / "s3"), "0")
-    server = start(Launch("s3", command, says("ready "), environment), state_dir)
+    server = start(Launch("s3", (*command, host), says("ready "), environment), state_dir)
     return {**environment, "AWS_ENDPOINT_URL_S3": server.url}
 
 
@@ -132,7 +195,7 @@ def _settings(state_dir: Path, mlflow_url: str) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "SLIMLINE_STORE": f"s3://{BUCKET}/store",
         "SLIMLINE_RELEASES": f"s3://{BUCKET}/releases",
-        "SLIMLINE_FLEET": f"s3://{BUCKET}/fleet",
+        "SLIMLINE_FLEET": REPOSITORY,
         "SLIMLINE_WORK": str(state_dir / "work"),
         "SLIMLINE_ENDPOINTS": str(state_dir / "endpoints"),
         "SLIMLINE_TRUSTED_KEYS": str(state_dir / "trusted"),
@@ -156,19 +219,38 @@ def _connections(keys: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _fleet_launch(state_dir: Path, tuf_keys: str, devices: int) -> Launch:
-    repository = f"s3://{BUCKET}/fleet"
-    root = Repository(open_objects(repository), json.loads(tuf_keys)).create((GROUP,))
-    root_file = state_dir / "root.json"
-    root_file.write_bytes(root)
+def _make_fleet(state_dir: Path, tuf_keys: str) -> Path:
+    """Sign a fleet's first metadata; returns the file of the root that devices trust."""
+    root = state_dir / "root.json"
+    keys = json.loads(tuf_keys)
+    root.write_bytes(Repository(open_objects(REPOSITORY), keys).create((GROUP,)))
+    return root
+
+
+def _start_containers(
+    network: Network, environment: dict[str, str], root: Path, devices: int
+) -> None:
+    fleet = Fleet(
+        image=load_lock().image("device").reference,
+        repository=REPOSITORY,
+        group=GROUP,
+        root=root,
+        trusted=Path(environment["SLIMLINE_TRUSTED_KEYS"]),
+        environment={k: v for k, v in environment.items() if k.startswith("AWS_")},
+        interval=_POLL_SECONDS,
+    )
+    start_devices(fleet, network, devices)
+
+
+def _fleet_launch(state_dir: Path, root: Path, devices: int) -> Launch:
     command = [sys.executable, "-m", "slimline.device.fleet", "--enrol"]
     options = {
         "--home": state_dir / "fleet",
-        "--repository": repository,
+        "--repository": REPOSITORY,
         "--group": GROUP,
-        "--root": root_file,
+        "--root": root,
         "--devices": devices,
-        "--interval": 2,
+        "--interval": _POLL_SECONDS,
     }
     words = [str(word) for option in options.items() for word in option]
     return Launch("fleet", (*command, *words), says("ready "))

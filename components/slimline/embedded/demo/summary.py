@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from contextlib import contextmanager
 from datetime import datetime
@@ -38,12 +39,19 @@ def compress_figures(act: Act) -> Figures:
 
 
 def time_figures(act: Act) -> Figures:
-    """Seconds per step, and the share of the wall time in which no component worked."""
+    """Seconds per step, what a step costs beyond its work, and the share of time without work.
+
+    Beyond its work is what its task took longer than its component: looking it up, starting a
+    process or container and Python in it, fetching inputs, keeping outputs.
+    """
+    took = {task["task_id"]: task.get("duration") or 0.0 for task in act.run.tasks}
+    beyond = [took[n] - step["seconds"] for n, step in act.steps.items() if step["executed"]]
     worked = _union([_span(step) for step in act.steps.values() if step["executed"]])
     return {
         "seconds": round(act.seconds, 1),
         "seconds_per_step": {name: step["seconds"] for name, step in act.steps.items()},
         "executed": len(act.executed),
+        "seconds_beyond_work": round(statistics.median(beyond), 2) if beyond else 0.0,
         "orchestration_share": round(1 - min(1.0, worked / act.seconds), 3),
     }
 
@@ -97,11 +105,13 @@ def _facts(summary: Figures) -> dict[str, str]:
     answered = f"answered {release['endpoint']['answer']!r}"
     share = compress["orchestration_share"]
     undone = f"{sum(back)} of {len(back)} devices run what they ran before"
+    where = "in a container" if summary["runner"] == "docker" else "in a child process"
     updated = sum(d["before"] != d["after"] for d in devices)
     return {
         "gate": f"{'passed' if gate['passed'] else 'refused'}: {drop} {surely} ({test['method']})",
         "package": compress["package"]["uri"],
         "compress": f"{compress['seconds']:.0f} s, {share:.0%} of them orchestration",
+        "a step": f"{compress['seconds_beyond_work']:.1f} s beyond its own work (median), {where}",
         "same run again": f"{again['executed']} steps executed, {again['seconds']:.0f} s",
         "endpoint": f"{release['endpoint']['address']} {answered}",
         "fleet": f"{updated} of {len(devices)} devices updated in {release['seconds']:.0f} s",
