@@ -5,6 +5,7 @@ GOLDEN=write .venv/bin/pytest tests/adapters/test_kfp.py    writes them anew
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -131,7 +132,17 @@ def test_every_input_of_a_task_is_one_of_its_component_and_of_the_pipeline(recip
         for kind in ("artifacts", "parameters"):
             assert set(task["inputs"].get(kind, {})) == set(wanted.get(kind, {}))
         for given in task["inputs"].get("parameters", {}).values():
-            assert "runtimeValue" in given or given["componentInputParameter"] in known
+            assert given["componentInputParameter"] in known
+
+
+def test_what_no_form_shows_stands_in_the_arguments_with_its_integers(recipe):
+    document, _ = parts(pipeline_yaml(recipe))
+    arguments = document["deploymentSpec"]["executors"]["exec-teacher"]["container"]["args"]
+    factory = json.loads(arguments[arguments.index("--factory") + 1])
+    assert factory["arguments"] == {"classes": 10, "channels": 1}
+    assert isinstance(factory["arguments"]["classes"], int)
+    assert arguments[arguments.index("--stage") + 1] == "teacher"
+    assert arguments[arguments.index("--lineage") + 1] == "digits/teacher"
 
 
 def test_a_refused_model_stops_the_pipeline_before_it_is_packaged(recipe):

@@ -34,7 +34,7 @@ def to_argv(component: Component) -> list[str]:
             argv += [flag(name), artifact.uri]
     schemas = parameter_schemas(type(component))
     for name, value in component.parameter_values().items():
-        argv += _option_text(name, value, schemas[name])
+        argv += option_text(name, value, schemas[name])
     return argv
 
 
@@ -171,7 +171,8 @@ def _json(name: str, text: str) -> Any:
         raise BadParameters(msg) from error
 
 
-def _option_text(name: str, value: Any, schema: Schema) -> list[str]:
+def option_text(name: str, value: Any, schema: Schema) -> list[str]:
+    """The arguments that give a parameter this JSON value; none where that is to leave it out."""
     if value is None:
         return [flag(name), "null"] if _null_is_a_choice(schema) else []
     plain = isinstance(value, str) and schema.get("type") not in _NESTED

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimline.adapters.argv import parameter_schemas
+from slimline.adapters.argv import option_text, parameter_schemas
 from slimline.adapters.cluster import pullable, secret_references
 from slimline.adapters.form import form_fields
 from slimline.adapters.kfp.component import (
@@ -103,19 +103,17 @@ class _Pipeline:
     def task(self, step: Step) -> _Task:
         """A step of the plan."""
         kind = load_component(step.component)
-        inputs, constants = _inputs(step, kind), _constants(step)
-        shown = {n: i for n, i in inputs.items() if n not in constants}
+        shown = _inputs(step, kind)
         made = ContainerComponent(
             kind=kind,
             image=self._image(kind.image),
             needs=step.settings.limits(kind.needs),
             counts={name: len(sources) for name, sources in step.inputs.items()},
-            parameters=(*shown, *constants),
-            options=self._options(step, kind),
+            parameters=tuple(shown),
+            options=(*_constants(step, kind, shown), *self._options(step, kind)),
             trusted_keys=self.trusted_keys,
         )
         given: Fields = {n: {"componentInputParameter": f"{step.name}.{n}"} for n in shown}
-        given |= {n: {"runtimeValue": {"constant": v}} for n, v in constants.items()}
         given[STORE] = {"componentInputParameter": STORE}
         sources = [s for name in kind.inputs() for s in step.inputs.get(name, ())]
         caching = {"cachingOptions": {"enableCache": True} if kind.cached else {}}
@@ -217,11 +215,15 @@ def _input(kind: str, description: str, value: Any) -> Fields:
     return made if value is None else {**made, "isOptional": True, "defaultValue": value}
 
 
-def _constants(step: Step) -> Fields:
-    """What the recipe says and no form shows."""
-    shown = {name for name, _, _ in form_fields(step)} | {_PLACE}
+def _constants(step: Step, kind: type[Component], shown: Fields) -> list[str]:
+    """What the recipe says and no form shows, as arguments.
+
+    As inputs they would lose something: Kubeflow's values know no integers within lists and maps.
+    """
+    schemas = parameter_schemas(kind)
     plain: Fields = json.loads(json.dumps(step.parameters))
-    return {n: v for n, v in plain.items() if n not in shown and v is not None}
+    given = {n: v for n, v in plain.items() if n not in shown}
+    return [text for n, v in given.items() for text in option_text(n, v, schemas[n])]
 
 
 def _passed(judge: str) -> str:
