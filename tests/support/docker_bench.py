@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slimline.adapters.argv import to_argv
+from slimline.adapters.images import load_lock
 from slimline.adapters.runners import Launch
 from slimline.adapters.runners.docker import DockerRunner
 from slimline.adapters.runners.docker.container import Settings, container_name, plan
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from slimline.contract import Resources
 
 _SITE = "/opt/venv/lib/python3.11/site-packages"
-_PACKAGE = Path(__file__).parents[2] / "components" / "slimline"
+ROOT = Path(__file__).parents[2]
+_PACKAGE = ROOT / "components" / "slimline"
 
 
 def development_mounts(*more: str) -> str:
@@ -120,5 +123,13 @@ class DockerBench:
 def open_bench(root: Path, engine: Engine | None = None, **settings: Any) -> DockerBench:
     """A bench with a store under `root`; a worker's settings as given."""
     mounts = development_mounts(*settings.pop("mounts", ()))
-    runner = DockerRunner(engine, Settings(mounts=mounts, **settings), patience=3.0)
+    lock = load_lock(ROOT / "images" / "lock.json")
+    runner = DockerRunner(engine, Settings(mounts=mounts, **settings), lock, patience=3.0)
     return DockerBench(str(root / "store"), runner)
+
+
+def bridge_address() -> str:
+    """This machine's address on the bridge of containers."""
+    settings = Engine().api.inspect_network("bridge")["IPAM"]["Config"][0]
+    first = next(ip_network(settings["Subnet"]).hosts())
+    return str(settings.get("Gateway") or first)
