@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,24 +58,31 @@ def pins_of(extras: Iterable[str], *further: str) -> Pins:
 
 
 def _requirements(name: str, extra: str) -> list[Requirement]:
-    given = [Requirement(text) for text in metadata.distribution(name).requires or ()]
+    given = _installed(name)[1]
     return [r for r in given if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 
 def _version(name: str, locked: Pins) -> str:
     """The locked version; the installed one of what `pip freeze` never lists, as setuptools."""
-    try:
-        installed = metadata.version(name)
-    except metadata.PackageNotFoundError as error:
-        msg = f"{name} is not installed here: run `make clean`, then `make images`"
-        raise BadParameters(msg) from error
-    if Version(installed).public != Version(locked.get(name, installed)).public:
+    installed = _installed(name)[0]
+    if installed.public != Version(locked.get(name, str(installed))).public:
         msg = (
             f"{name} {installed} is installed, requirements.lock says {locked[name]}: "
             "run `make clean`, then again"
         )
         raise BadParameters(msg)
-    return str(Version(installed))
+    return str(installed)
+
+
+@cache
+def _installed(name: str) -> tuple[Version, tuple[Requirement, ...]]:
+    """An installed distribution: its version and what it asks for; read once, that is slow."""
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError as error:
+        msg = f"{name} is not installed here: run `make clean`, then `make images`"
+        raise BadParameters(msg) from error
+    return Version(found.version), tuple(Requirement(text) for text in found.requires or ())
 
 
 def _locked() -> Pins:
