@@ -17,9 +17,11 @@ from slimline.adapters.cli import cli
 from slimline.adapters.form import form_fields
 from slimline.adapters.images import Image, ImageLock
 from slimline.adapters.kfp import component_yaml, pipeline_yaml
-from slimline.contract import BadParameters, component_names, load_component
+from slimline.contract import BadParameters, Model, Refused, component_names, load_component
 from slimline.contract.secrets import secret_variable
 from slimline.recipe import load_recipe, plan
+from slimline.trust.keys import generate_key
+from slimline.trust.verdict import FILE, VerdictRecord, sign_verdict
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "kfp"
@@ -200,6 +202,31 @@ def test_images_that_only_their_builder_has_are_refused(recipe):
 def test_a_wrong_count_of_artifacts_is_told(counts, words):
     with pytest.raises(BadParameters, match=words):
         component_yaml(load_component("validate"), counts=counts)
+
+
+def test_a_verdict_is_read_on_the_command_line_and_a_no_ends_with_its_reasons(
+    tmp_path, monkeypatch
+):
+    private, _ = generate_key()
+    monkeypatch.delenv("SLIMLINE_TRUSTED_KEYS", raising=False)
+    monkeypatch.setenv("SLIMLINE_SECRET_SIGNING", private)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.json").write_text("{}")
+
+    def ask(*reasons: str, digest: str = "") -> object:
+        record = VerdictRecord(
+            passed=not reasons, reasons=reasons, thresholds={}, numbers={}, dataset_digest="d"
+        )
+        judged = digest or Model.at(model).digest
+        (tmp_path / FILE).write_bytes(sign_verdict(record, judged, private))
+        return CliRunner().invoke(cli, ["verdict", str(tmp_path), "--model", str(model)])
+
+    assert ask().output.startswith("passed: model ")
+    refused = ask("too slow", "too large").exception
+    assert isinstance(refused, Refused)
+    assert "too slow; too large" in str(refused)
+    assert "for other bytes" in str(ask(digest="0" * 64).exception)
 
 
 def test_the_command_writes_a_component_or_a_recipes_pipeline():
