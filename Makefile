@@ -4,15 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 TORCH_INDEX ?=
+RUNNER ?= process
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format stop clean lock
+.PHONY: help demo images test check format stop clean lock
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: $(READY) ## Run the main job on this machine: data to signed model on an endpoint and devices.
-	@$(BIN)/python -m slimline.embedded.demo $(DEMO_ARGS)
+demo: $(READY) $(if $(filter docker,$(RUNNER)),images) ## Run the main job on this machine: data to signed model on an endpoint and devices.
+	@$(BIN)/python -m slimline.embedded.demo --runner $(RUNNER) $(DEMO_ARGS)
+
+images: $(READY) ## Build the container images: all, or IMAGES="torch onnx"; see images/build.py.
+	@$(BIN)/python -m images.build $(if $(TORCH),--torch $(TORCH)) $(IMAGES)
 
 test: $(READY) ## Run all tests.
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TEST_ARGS)
@@ -21,6 +25,7 @@ check: $(READY) ## Lint, check the format and the types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint --config images/.hadolint.yaml images/*/Dockerfile
 
 format: $(READY) ## Bring the code into the project's format.
 	$(BIN)/ruff check --fix .
@@ -30,6 +35,7 @@ stop: ## Stop every process that the demo left running.
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m slimline.embedded.stop; fi
 
 clean: stop ## Remove everything that was made here, the virtual environment too.
+	rm -rf images/lock.json* images/sbom images/wheelhouse
 	rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf components/*.egg-info
