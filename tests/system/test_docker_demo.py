@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 from support import engine as engines
 from support.stack import DEVICES, family, left, small_stack
 
+from slimline.adapters.images import load_lock
 from slimline.contract import load_component, open_store
 from slimline.contract.cache import read_manifest
 from slimline.embedded.demo.stack import GROUP, stop_stack
@@ -32,6 +34,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
+    engines.images()
     with small_stack(tmp_path_factory.mktemp("system"), "docker") as found:
         found.story.unpause()
         yield found
@@ -68,7 +71,8 @@ def running(system):
 def test_every_job_runs_in_its_image_and_its_container_goes_when_its_result_was_taken(
     engine, system, first
 ):
-    lock, store = engines.images(), open_store(system.stack.store)
+    lock = load_lock(Path(system.stack.environment["SLIMLINE_IMAGES"]))
+    store = open_store(system.stack.store)
     for name, step in first.steps.items():
         manifest = read_manifest(store, step["job"])
         image = lock.image(load_component(step["component"]).image)

@@ -11,6 +11,8 @@ from slimline.contract.errors import BadParameters, TryLater
 
 Json = dict[str, Any]
 _PARSE_SECONDS = 90.0
+_ANSWER_SECONDS = 120.0
+"""A small machine that trains and starts containers may keep Airflow waiting."""
 
 
 class AirflowClient:
@@ -22,7 +24,7 @@ class AirflowClient:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         """Talk to the API server at `url`; logs in at the first call."""
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=_ANSWER_SECONDS, trust_env=False)
         self._login = {"username": user, "password": password}
 
     def unpause(self, dag: str) -> None:

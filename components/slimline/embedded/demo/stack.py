@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from slimline.adapters.images import DEFAULT_PATH, LOCK_VARIABLE, load_lock
+from slimline.adapters.images import DEFAULT_PATH, LOCK_VARIABLE, load_lock, signature_path
 from slimline.embedded.airflow_client import AirflowClient
 from slimline.embedded.airflow_server import ADMIN, LOCAL, airflow_launch, read_password
 from slimline.embedded.devices import Fleet, start_devices
@@ -90,17 +91,15 @@ def start_stack(
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     network, settings = _ground(state_dir, runner)
     host = network.gateway if network else _LOOPBACK
+    mlflow_port, airflow_port = free_port(host), free_port()
+    mlflow_url, airflow_url = f"http://{host}:{mlflow_port}", f"http://{_LOOPBACK}:{airflow_port}"
     say(f"starting the S3 server on {host}")
+    settings |= _settings(state_dir, mlflow_url)
     environment = {**settings, **_start_s3(state_dir, host)}
     os.environ.update(environment)
     _make_bucket()
-    mlflow_port, airflow_port = free_port(host), free_port()
-    mlflow_url = f"http://{host}:{mlflow_port}"
-    environment |= _settings(state_dir, mlflow_url)
-    os.environ.update(environment)
     say("making keys: one signs packages, six sign for the fleet")
     keys = _make_keys(state_dir)
-    root = _make_fleet(state_dir, keys["slimline_tuf"])
     airflow = airflow_launch(
         state_dir,
         port=airflow_port,
@@ -109,15 +108,12 @@ def start_stack(
         environment={**environment, **_connections(keys)},
     )
     say(f"starting the MLflow registry, Airflow and {devices} devices (about a minute)")
-    parts: list[Callable[[], object]] = [
+    parts = (
         partial(start, airflow, state_dir),
         partial(start, mlflow_launch(state_dir, mlflow_port, host), state_dir),
-        partial(_start_containers, network, environment, root, devices)
-        if network
-        else partial(start, _fleet_launch(state_dir, root, devices), state_dir),
-    ]
+        _fleet(state_dir, environment, keys["slimline_tuf"], devices, network),
+    )
     _start_together(parts, state_dir)
-    airflow_url = f"http://{_LOOPBACK}:{airflow_port}"
     password = read_password(state_dir)
     return Stack(
         state_dir=state_dir,
@@ -144,8 +140,7 @@ def _ground(state_dir: Path, runner: Runner) -> tuple[Network | None, dict[str, 
     """Where servers listen, and what tells the DAGs which runner it is."""
     if runner == "process":
         return None, {"SLIMLINE_RUNNER": runner}
-    lock = Path(os.environ.get(LOCK_VARIABLE) or DEFAULT_PATH).resolve()
-    load_lock(lock)
+    lock = _pinned(state_dir)
     network = make_network(state_dir)
     endpoints = state_dir / "endpoints"
     endpoints.mkdir()
@@ -158,6 +153,16 @@ def _ground(state_dir: Path, runner: Runner) -> tuple[Network | None, dict[str, 
         "SLIMLINE_DOCKER_STORE_NETWORK": network.name,
         "NO_PROXY": ",".join(filter(None, apart)),
     }
+
+
+def _pinned(state_dir: Path) -> Path:
+    """A copy of the lock with its signature: images that are built meanwhile change nothing."""
+    lock, kept = Path(os.environ.get(LOCK_VARIABLE) or DEFAULT_PATH), state_dir / "images.json"
+    load_lock(lock)
+    shutil.copy(lock, kept)
+    if signature_path(lock).is_file():
+        shutil.copy(signature_path(lock), signature_path(kept))
+    return kept
 
 
 def _start_together(parts: Sequence[Callable[[], object]], state_dir: Path) -> None:
@@ -219,27 +224,28 @@ def _connections(keys: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _make_fleet(state_dir: Path, tuf_keys: str) -> Path:
-    """Sign a fleet's first metadata; returns the file of the root that devices trust."""
+def _fleet(
+    state_dir: Path,
+    environment: dict[str, str],
+    tuf_keys: str,
+    devices: int,
+    network: Network | None,
+) -> Callable[[], object]:
+    """Sign a fleet's first metadata; returns what starts its devices, which trust it."""
     root = state_dir / "root.json"
-    keys = json.loads(tuf_keys)
-    root.write_bytes(Repository(open_objects(REPOSITORY), keys).create((GROUP,)))
-    return root
-
-
-def _start_containers(
-    network: Network, environment: dict[str, str], root: Path, devices: int
-) -> None:
+    root.write_bytes(Repository(open_objects(REPOSITORY), json.loads(tuf_keys)).create((GROUP,)))
+    if network is None:
+        return partial(start, _fleet_launch(state_dir, root, devices), state_dir)
     fleet = Fleet(
         image=load_lock().image("device").reference,
         repository=REPOSITORY,
         group=GROUP,
         root=root,
-        trusted=Path(environment["SLIMLINE_TRUSTED_KEYS"]),
+        trusted=state_dir / "trusted",
         environment={k: v for k, v in environment.items() if k.startswith("AWS_")},
         interval=_POLL_SECONDS,
     )
-    start_devices(fleet, network, devices)
+    return partial(start_devices, fleet, network, devices)
 
 
 def _fleet_launch(state_dir: Path, root: Path, devices: int) -> Launch:
