@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 A = TypeVar("A", bound=Artifact)
 _LISTING = TypeAdapter(tuple[FileEntry, ...])
-_REQUESTS_AT_ONCE = 8
+_REQUESTS_AT_ONCE = 16
 
 
 class Missing(BadData):

@@ -1,8 +1,8 @@
 """Requests to one bucket: signed, sent over lasting connections, tried again.
 
 What moves objects is sent from here rather than by boto3's client: for an object of a few KiB that
-takes a fifth of the processor's time. Credentials, signature, endpoint, proxies and TLS are still
-botocore's. What is asked once for a large file or a listing goes by the client itself.
+takes a quarter of the processor's time. Credentials, signature, endpoint, proxies and certificates
+are still botocore's. What is asked once for a large file or a listing goes by the client itself.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from urllib.parse import quote
 
 import boto3
 import botocore.session
+import urllib3
 from botocore import exceptions as boto
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.compat import get_current_datetime
 from botocore.config import Config
-from botocore.httpsession import URLLib3Session
+from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from slimline.adapters.s3.errors import may_pass
 from slimline.contract.errors import BadParameters
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse
     from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_s3 import S3Client
+    from urllib3.response import BaseHTTPResponse
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 TRIES = 5
@@ -79,12 +80,7 @@ class Bucket:
         # The client knows where a bucket is: by host name on AWS, by path elsewhere.
         link = self.client.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "x"})
         self._base = link.partition("?")[0].removesuffix("x")
-        self._http = URLLib3Session(
-            verify=session.get_config_variable("ca_bundle") or True,
-            proxies=get_environ_proxies(self._base),
-            timeout=TIMEOUT_SECONDS,  # type: ignore[arg-type] # botocore's own client gives two
-            max_pool_connections=_CONNECTIONS,
-        )
+        self._http = _connections(self._base, session.get_config_variable("ca_bundle"))
 
     @property
     def client(self) -> S3Client:
@@ -102,7 +98,7 @@ class Bucket:
         body: bytes = b"",
         sha256: str = EMPTY_SHA256,
         stream: bool = False,
-    ) -> AWSResponse:
+    ) -> BaseHTTPResponse:
         """Send a request; what may pass is tried again, after a pause.
 
         Args:
@@ -112,35 +108,55 @@ class Bucket:
             headers: further ones, in lower case.
             body: what to send.
             sha256: of the body, in hex; the server checks it, as a part of the signature.
-            stream: leave the answer's body to be read from `.raw`.
+            stream: leave the answer's body to be read.
 
         Raises:
             ClientError: what the server refused.
             HTTPClientError: when it did not answer.
         """
         url = f"{self._base}{quote(key, safe='/~')}{query and '?'}{query}"
-        make = partial(AWSRequest, method, url, headers, body, stream_output=stream)
+        once = partial(self._once, method, url, headers or {}, body, sha256)
         for failed in range(1, TRIES):
             try:
-                return self._once(make(), sha256)
+                return once(stream=stream)
             except (boto.ClientError, boto.BotoCoreError) as error:
                 if not may_pass(error):
                     raise
             pause(failed)
-        return self._once(make(), sha256)
+        return once(stream=stream)
 
-    def _once(self, request: AWSRequest, sha256: str) -> AWSResponse:
+    def _once(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes,
+        sha256: str,
+        *,
+        stream: bool,
+    ) -> BaseHTTPResponse:
+        request = AWSRequest(method, url, headers)
         request.context["sha256"] = sha256
-        region = self._client.meta.region_name
-        _Signer(self._frozen(), "s3", region).add_auth(request)
-        answer = self._http.send(request.prepare())
-        if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _refused(answer, str(request.method))
-        if answer.status_code != HTTPStatus.NO_CONTENT and not any(
-            name in answer.headers for name in _FRAMED
-        ):
+        _Signer(self._frozen(), "s3", self._client.meta.region_name).add_auth(request)
+        try:
+            answer = self._http.urlopen(
+                method,
+                url,
+                body=body,
+                headers=dict(request.headers),
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            if not stream or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                answer.data  # noqa: B018 - read it: the connection is free then
+        except urllib3.exceptions.HTTPError as error:
+            raise boto.HTTPClientError(error=error) from error
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refused(answer, method)
+        if answer.status != HTTPStatus.NO_CONTENT and not any(n in answer.headers for n in _FRAMED):
             # The connection broke amid the headers.
-            raise boto.ConnectionClosedError(endpoint_url=str(request.url))
+            raise boto.ConnectionClosedError(endpoint_url=url)
         return answer
 
     def _frozen(self) -> ReadOnlyCredentials:
@@ -185,22 +201,33 @@ def _client(session: botocore.session.Session) -> S3Client:
         raise BadParameters(msg) from error
 
 
-def _refused(answer: AWSResponse, operation: str) -> boto.ClientError:
-    said = answer.content.decode(errors="replace")
+def _connections(url: str, ca_bundle: str | None) -> urllib3.PoolManager:
+    connect, read = TIMEOUT_SECONDS
+    options: dict[str, Any] = {
+        "maxsize": _CONNECTIONS,
+        "timeout": urllib3.Timeout(connect=connect, read=read),
+        "ca_certs": ca_bundle or get_cert_path(True),  # noqa: FBT003 - its own
+    }
+    proxy = get_environ_proxies(url).get(url.partition(":")[0])
+    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+
+
+def _refused(answer: BaseHTTPResponse, operation: str) -> boto.ClientError:
+    said = answer.data.decode(errors="replace")
     found = dict(re.findall(r"<(Code|Message)>([^<]*)</\1>", said))
     code = found.get("Code") or _code_without_body(answer)
     whole: Any = {
         "Error": {"Code": code, "Message": found.get("Message", "no reason was given")},
-        "ResponseMetadata": {"HTTPStatusCode": answer.status_code},
+        "ResponseMetadata": {"HTTPStatusCode": answer.status},
     }
     return boto.ClientError(whole, operation)
 
 
-def _code_without_body(answer: AWSResponse) -> str:
+def _code_without_body(answer: BaseHTTPResponse) -> str:
     """The answer to a HEAD has no body; its date tells whether our clock is the cause."""
     date = answer.headers.get("date")
-    if answer.status_code == HTTPStatus.FORBIDDEN and date:
+    if answer.status == HTTPStatus.FORBIDDEN and date:
         wrong = abs(get_current_datetime(remove_tzinfo=False) - parsedate_to_datetime(date))
         if wrong > _SKEW:
             return "RequestTimeTooSkewed"
-    return str(answer.status_code)
+    return str(answer.status)

@@ -16,9 +16,9 @@ from slimline.adapters.s3.parts import PART_BYTES, in_order
 from slimline.contract.errors import TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from botocore.awsrequest import AWSResponse
+    from urllib3.response import BaseHTTPResponse
 
     from slimline.adapters.s3.bucket import Bucket
 
@@ -44,13 +44,13 @@ class _Object:
     key: str
     etag: str
 
-    def get(self, start: int, end: int) -> AWSResponse:
+    def get(self, start: int, end: int) -> BaseHTTPResponse:
         headers = {"range": f"bytes={start}-{end - 1}"}
         if self.etag:
             headers["if-match"] = self.etag
         answer = self.bucket.send("GET", self.key, headers=headers, stream=True)
-        if answer.status_code != HTTPStatus.PARTIAL_CONTENT:
-            answer.raw.close()
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            answer.close()
             msg = f"{self.key}: the server ignores ranges, which S3 has: use another server"
             raise TryLater(msg)
         return answer
@@ -82,12 +82,16 @@ def receive(bucket: Bucket, key: str, write: Callable[[bytes], object]) -> Recei
     take([beginning])
     take(_read(version, len(beginning), min(size, PART_BYTES), first))
     starts = range(PART_BYTES, size, PART_BYTES)
-    for pieces in in_order(lambda at: _read(version, at, min(at + PART_BYTES, size)), starts):
+
+    def part(start: int) -> list[bytes]:
+        return list(_read(version, start, min(start + PART_BYTES, size)))
+
+    for pieces in in_order(part, starts):
         take(pieces)
     return Received(hasher.hexdigest(), first.headers.get("x-amz-meta-sha256", ""))
 
 
-def _first(bucket: Bucket, key: str) -> tuple[AWSResponse, bytes]:
+def _first(bucket: Bucket, key: str) -> tuple[BaseHTTPResponse, bytes]:
     """The answer that has an object's beginning, and its first piece.
 
     Where a connection breaks amid the headers, those that came look whole. Bytes of the body prove
@@ -97,7 +101,7 @@ def _first(bucket: Bucket, key: str) -> tuple[AWSResponse, bytes]:
     for failed in range(1, TRIES + 1):
         answer = _Object(bucket, key, "").get(0, PART_BYTES)
         try:
-            if piece := answer.raw.read(_PIECE):
+            if piece := answer.read(_PIECE):
                 return answer, piece
         except _BREAKS as error:
             why = error
@@ -105,21 +109,22 @@ def _first(bucket: Bucket, key: str) -> tuple[AWSResponse, bytes]:
     raise boto.HTTPClientError(error=why)
 
 
-def _read(version: _Object, start: int, end: int, answer: AWSResponse | None = None) -> list[bytes]:
-    """The bytes from `start` to `end`; a connection that breaks is taken up where it was.
+def _read(
+    version: _Object, start: int, end: int, answer: BaseHTTPResponse | None = None
+) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, in pieces; on from where a connection breaks.
 
     Each try that brings something is a success; only tries in a row that bring nothing are counted.
     """
-    pieces: list[bytes] = []
     at, failed = start, 0
     while at < end:
         why: Exception = boto.IncompleteReadError(actual_bytes=at - start, expected_bytes=end - at)
         try:
             answer = answer or _again(version, at, end)
-            while at < end and (piece := answer.raw.read(min(_PIECE, end - at))):
-                pieces.append(piece)
+            while at < end and (piece := answer.read(min(_PIECE, end - at))):
                 at += len(piece)
                 failed = 0
+                yield piece
         except _BREAKS as error:
             why = error
         if at < end:
@@ -127,10 +132,9 @@ def _read(version: _Object, start: int, end: int, answer: AWSResponse | None = N
             if failed == TRIES:
                 raise boto.HTTPClientError(error=why)
             pause(failed)
-    return pieces
 
 
-def _again(version: _Object, start: int, end: int) -> AWSResponse:
+def _again(version: _Object, start: int, end: int) -> BaseHTTPResponse:
     try:
         return version.get(start, end)
     except boto.ClientError as error:

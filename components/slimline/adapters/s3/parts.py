@@ -23,8 +23,10 @@ PART_BYTES = 8 * 2**20
 """Files of this size and more go in parts."""
 _MOST_PARTS = 10_000
 """What S3 allows for one object."""
-_AT_ONCE = 4
-_IN_MEMORY = 6
+SMALL_BYTES = 2**18
+"""What files of this size take of memory is not worth counting."""
+_AT_ONCE = 6
+_IN_MEMORY = 8
 
 
 def part_bytes(size: int) -> int:

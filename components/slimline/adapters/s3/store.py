@@ -15,7 +15,7 @@ from botocore import exceptions as boto
 from slimline.adapters.s3.bucket import open_bucket
 from slimline.adapters.s3.download import receive
 from slimline.adapters.s3.errors import code_of, told
-from slimline.adapters.s3.parts import PART_BYTES
+from slimline.adapters.s3.parts import PART_BYTES, SMALL_BYTES, in_order
 from slimline.adapters.s3.upload import send_in_parts
 from slimline.contract.errors import BadData, BadParameters
 from slimline.contract.store import Missing, Stat, disk_error, safe_join, temporary_beside
@@ -69,15 +69,13 @@ class S3Store:
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """See `Store.upload`; a large file goes in parts, on from those that are there."""
         with told(self._what(key)):
-            if path.stat().st_size >= PART_BYTES:
+            size = path.stat().st_size
+            if size >= PART_BYTES:
                 send_in_parts(self._bucket, self._at(key), path, sha256)
-                return
-            data = path.read_bytes()
-            found = hashlib.sha256(data)
-            if found.hexdigest() != sha256:
-                msg = f"{path} changed while it was stored; nothing was kept"
-                raise BadData(msg)
-            self._put(key, data, found)
+            elif size > SMALL_BYTES:
+                list(in_order(lambda file: self._put_file(file, key, sha256), [path]))
+            else:
+                self._put_file(path, key, sha256)
 
     def download(self, key: str, path: Path, sha256: str) -> None:
         """See `Store.download`; `path` appears when it is whole and proven, not before."""
@@ -158,6 +156,14 @@ class S3Store:
         self._bucket.send(
             "PUT", self._at(key), headers=headers, body=data, sha256=sha256.hexdigest()
         )
+
+    def _put_file(self, path: Path, key: str, sha256: str) -> None:
+        data = path.read_bytes()
+        found = hashlib.sha256(data)
+        if found.hexdigest() != sha256:
+            msg = f"{path} changed while it was stored; nothing was kept"
+            raise BadData(msg)
+        self._put(key, data, found)
 
     def _must_be(self, found: str, sha256: str, key: str) -> None:
         if found != sha256:
