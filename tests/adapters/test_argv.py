@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 from support.double.spec import Double
@@ -72,6 +72,7 @@ def test_an_output_cannot_be_copied_where_nothing_is_written(number, tmp_path):
         run("--number", number, "--store", str(tmp_path / "s"), "--doubled", "/proc/none/copy")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     times=st.integers(1, 10),
     seconds=st.floats(0, 60),

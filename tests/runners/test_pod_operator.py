@@ -14,7 +14,8 @@ from support.pods import settle
 
 from slimline.adapters.airflow.operator import ComponentOperator
 from slimline.adapters.airflow.retry import JobFailed
-from slimline.contract import Resources
+from slimline.adapters.airflow.upkeep import SweepPodsOperator
+from slimline.contract import BadParameters, Resources
 
 
 @pytest.fixture
@@ -110,3 +111,17 @@ def test_a_killed_task_removes_its_pod_within_ten_seconds(cluster):
     assert not thread.is_alive()
     assert not cluster.pods
     assert [error.exit_code for error in caught] == [143]
+
+
+def test_the_janitor_removes_a_pod_that_nobody_came_back_for(cluster, monkeypatch):
+    with pytest.raises(JobFailed):
+        talk(ending="bug").execute(context())
+    (pod,) = cluster.pods
+    sweep = SweepPodsOperator(task_id="pods")
+    assert sweep.execute({"params": {"dry_run": False, "work_days": 1}})["count"] == 0
+    told = sweep.execute({"params": {"dry_run": False, "work_days": 0}})
+    assert told["found"][0].startswith(f"pod {pod}: ended with exit code 1")
+    assert not cluster.pods
+    monkeypatch.delenv("SLIMLINE_POD_NAMESPACE")
+    with pytest.raises(BadParameters, match="SLIMLINE_POD_NAMESPACE is not set"):
+        sweep.execute({"params": {"dry_run": False, "work_days": 0}})

@@ -64,6 +64,18 @@ class SweepContainersOperator(SweepOperator):
         return sweep_containers(Engine(), older_than=older_than, dry_run=dry_run)
 
 
+class SweepPodsOperator(SweepOperator):
+    """Removes pods that ended and that nobody came back for, in the namespace of jobs."""
+
+    def sweep(self, params: dict[str, Any], *, dry_run: bool) -> Iterable[Find]:
+        """See `sweep_pods`."""
+        from slimline.adapters.runners.pod.runner import job_pods  # noqa: PLC0415 - heavy
+        from slimline.adapters.runners.pod.sweep import sweep_pods  # noqa: PLC0415
+
+        older_than = timedelta(days=params["work_days"])
+        return sweep_pods(job_pods(), older_than=older_than, dry_run=dry_run)
+
+
 class SweepStoreOperator(SweepOperator):
     """Removes old results from the store, but none that the registry knows."""
 
@@ -106,7 +118,7 @@ def janitor_dag(recipes: Sequence[Recipe]) -> DAG:
                 2,
                 type="number",
                 minimum=0.1,
-                description="Days that job directories and ended containers stay.",
+                description="Days that job directories, ended containers and pods stay.",
             ),
             "store_days": Param(
                 30, type="number", minimum=1, description="Days that results stay in any case."
@@ -114,18 +126,20 @@ def janitor_dag(recipes: Sequence[Recipe]) -> DAG:
         },
     ) as dag:
         SweepWorkOperator(task_id="work", doc_md=SweepWorkOperator.__doc__)
-        if _use_docker(recipes):
+        if _use(recipes, "docker"):
             SweepContainersOperator(task_id="containers", doc_md=SweepContainersOperator.__doc__)
+        if _use(recipes, "pod"):
+            SweepPodsOperator(task_id="pods", doc_md=SweepPodsOperator.__doc__)
         SweepStoreOperator(task_id="store", models=models, doc_md=SweepStoreOperator.__doc__)
         for step in _renewals(recipes):
             component_task(step, "janitor")
     return dag
 
 
-def _use_docker(recipes: Sequence[Recipe]) -> bool:
-    """Whether some step may run in a container of this worker's engine."""
+def _use(recipes: Sequence[Recipe], runner: str) -> bool:
+    """Whether some step may be run by that runner."""
     named = {settings.runner for recipe in recipes for settings in recipe.tasks.values()}
-    return "docker" in named | {os.environ.get("SLIMLINE_RUNNER")}
+    return runner in named | {os.environ.get("SLIMLINE_RUNNER")}
 
 
 def _renewals(recipes: Sequence[Recipe]) -> Iterable[Step]:

@@ -189,6 +189,19 @@ class _Start:
         raise TryLater(f"pod {self._handle.name} did not start: {why}")
 
 
+def job_pods() -> PodApi:
+    """The pods of the namespace that SLIMLINE_POD_NAMESPACE names.
+
+    Raises:
+        BadParameters: when it is not set: pods of another namespace are not ours to remove.
+    """
+    namespace = PodSettings.from_environment().namespace
+    if not namespace:
+        msg = "SLIMLINE_POD_NAMESPACE is not set: name the namespace whose ended pods may go"
+        raise BadParameters(msg)
+    return PodApi(core_api(), namespace)
+
+
 def core_api() -> Any:
     """A CoreV1Api of the cluster of the connection `kubernetes_default`, else of the worker's own.
 
