@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Split = Literal["train", "selection", "test"]
+_HEADER = 4096
+"""More bytes than the header of an array takes; the file's true size is written at its end."""
 
 
 class DatasetInfo(BaseModel):
@@ -56,10 +59,20 @@ class Examples:
 
 
 def save_examples(examples: Examples, target: Path) -> None:
-    """Write a dataset into the directory of an output artifact."""
-    import numpy as np
+    """Write a dataset into the directory of an output artifact.
 
-    np.savez(target / "examples.npz", x=examples.x, y=examples.y, id=examples.id)
+    The file is what `numpy.savez` writes, but for the version of the ZIP format that it names:
+    there NumPy's differs among patches of Python, and equal examples would have other digests.
+    """
+    from numpy.lib.format import write_array
+
+    arrays = {"x": examples.x, "y": examples.y, "id": examples.id}
+    with zipfile.ZipFile(target / "examples.npz", "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.file_size = array.nbytes + _HEADER
+            with archive.open(entry, "w") as file:
+                write_array(file, array, allow_pickle=False)
     (target / "dataset.json").write_text(examples.info.model_dump_json(indent=1))
 
 
