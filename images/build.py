@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from images import base as base_image
 from images import table
 from images.engine import Engine, Target, find_engine
-from images.inventory import Distribution, Inventory, take_inventory
+from images.inventory import Inventory, take_inventory
 from images.plan import FOLDER, NAMES, Layer, code_tag, final_tag, plan_layers
 from images.sbom import write_sbom
 from images.signing import sign_files
@@ -30,6 +30,7 @@ from slimline.contract import BadParameters, SlimlineError, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 LOCK = FOLDER / "lock.json"
 _CHOSEN = CONTEXT / "chosen.json"
@@ -143,15 +144,11 @@ class Build:
         self.engine.build(target, CONTEXT)
 
     def _describe(self, name: str, layer: Layer, tag: str) -> Image:
-        image_id = self._id(tag)
-        held = self._inventory(layer)
-        own = Distribution(
-            name="slimline", version=metadata.version("slimline"), licence="Apache-2.0", requires=()
-        )
+        image_id, held = self._id(tag), self._inventory(layer)
         document = FOLDER / "sbom" / f"{name}.cdx.json"
-        document.parent.mkdir(exist_ok=True)
-        complete = held.model_copy(update={"distributions": (*held.distributions, own)})
-        document.write_text(write_sbom(name, image_id, complete))
+        if not _tells_of(document, image_id):
+            document.parent.mkdir(exist_ok=True)
+            document.write_text(write_sbom(name, image_id, held.with_slimline()))
         reference = self._push(name, tag) if self.options.push else image_id
         return Image(
             reference=reference,
@@ -196,11 +193,11 @@ def build_images(options: Options, tell: Callable[[str], None]) -> list[Built]:
     Raises:
         SlimlineError: says what is missing, and how to get it.
     """
-    chosen = _chosen(options)
-    built = Build(find_engine(), chosen, tell).run()
+    settled = chosen(options)
+    built = Build(find_engine(), settled, tell).run()
     with alone():
         _write(built)
-        _CHOSEN.write_text(json.dumps({"base": chosen.base, "torch": chosen.torch}))
+        _CHOSEN.write_text(json.dumps({"base": settled.base, "torch": settled.torch}))
     return built
 
 
@@ -211,7 +208,14 @@ def read_lock() -> ImageLock:
     return ImageLock.model_validate_json(LOCK.read_bytes())
 
 
-def _chosen(options: Options) -> Options:
+def _tells_of(document: Path, image: str) -> bool:
+    """Whether a bill of materials is that of this very image: then it need not be written again."""
+    if not document.is_file():
+        return False
+    return bool(json.loads(document.read_bytes())["metadata"]["component"]["version"] == image)
+
+
+def chosen(options: Options) -> Options:
     """With `code_only`, the base image and torch of the build before."""
     if not options.code_only:
         return options

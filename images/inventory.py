@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -78,6 +79,12 @@ class Inventory(BaseModel):
         python = [[d.name, d.version] for d in self.distributions if d.name != "slimline"]
         system = [[p.name, p.version, p.architecture] for p in self.packages]
         return digest_json([self.python, self.system.get("VERSION_ID", ""), python, system])
+
+    def with_slimline(self) -> Inventory:
+        """The same with Slimline on top: what a finished image holds."""
+        version = metadata.version("slimline")
+        own = Distribution(name="slimline", version=version, licence="Apache-2.0", requires=())
+        return self.model_copy(update={"distributions": (*self.distributions, own)})
 
 
 def take_inventory(engine: Engine, image: str) -> Inventory:

@@ -78,11 +78,12 @@ def _version(name: str, locked: Pins) -> str:
 def _installed(name: str) -> tuple[Version, tuple[Requirement, ...]]:
     """An installed distribution: its version and what it asks for; read once, that is slow."""
     try:
-        found = metadata.distribution(name)
+        found = metadata.metadata(name)
     except metadata.PackageNotFoundError as error:
         msg = f"{name} is not installed here: run `make clean`, then `make images`"
         raise BadParameters(msg) from error
-    return Version(found.version), tuple(Requirement(text) for text in found.requires or ())
+    needs = found.get_all("Requires-Dist") or ()
+    return Version(found["Version"]), tuple(Requirement(text) for text in needs)
 
 
 def _locked() -> Pins:

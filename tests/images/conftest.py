@@ -18,7 +18,7 @@ HARDENED = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }
-TOOLS = ("pip", "pip3", "gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "cargo", "apt-get")
+TOOLS = ("pip", "pip3", "gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "cargo")
 
 PLACES = ("/", "/opt/venv", "/tmp", "/work")  # noqa: S108 - the container's own
 _ASK = r"""
