@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -147,3 +148,27 @@ def test_an_upload_of_another_key_is_left_alone(s3_store, source, behind, server
     assert sorted(sent) == [1, 2, 3, 4, 5]
     assert len(beside.uploads()) == 1
     assert behind.uploads() == beside.uploads()
+
+
+@pytest.mark.docker
+def test_whoever_may_not_look_for_killed_uploads_sends_all_and_is_told(
+    ceph, source, sent, monkeypatch, caplog
+):
+    for name, value in ceph.environment.items():
+        monkeypatch.setenv(name, value)
+    client, bucket = ceph.client(), "uploads-not-listed"
+    client.create_bucket(Bucket=bucket)
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:ListBucketMultipartUploads",
+        "Resource": f"arn:aws:s3:::{bucket}",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    client.put_bucket_policy(Bucket=bucket, Policy=policy)
+    client.create_multipart_upload(Bucket=bucket, Key="p/large")
+    digest, store = sha256_file(source), open_store(f"s3://{bucket}/p")
+    store.upload(source, "large", digest)
+    assert sorted(sent) == [1, 2, 3, 4, 5]
+    assert store.stat("large") == Stat(source.stat().st_size, digest)
+    assert "allow s3:ListBucketMultipartUploads" in caplog.text
