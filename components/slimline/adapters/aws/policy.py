@@ -44,7 +44,7 @@ WORKER = (
 
 _S3: Mapping[str, tuple[str, ...]] = {
     "read": ("s3:GetObject",),
-    "write": ("s3:PutObject", "s3:AbortMultipartUpload"),
+    "write": ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
     "delete": ("s3:DeleteObject",),
 }
 _KMS: Mapping[str, tuple[str, ...]] = {
@@ -196,6 +196,8 @@ def _bucket(declared: list[Access], bucket: Bucket, name: str) -> list[Statement
     actions = {a.action for a in declared}
     if "read" in actions:
         found.append(allow(f"{name}List", ["s3:ListBucket"], bucket.arn))
+    if "write" in actions:  # an upload that was killed goes on from its parts
+        found.append(allow(f"{name}Uploads", ["s3:ListBucketMultipartUploads"], bucket.arn))
     uses = sorted({use for action in actions for use in _KMS[action]})
     if uses and bucket.key:
         found.append(allow(f"{name}Key", uses, bucket.key))

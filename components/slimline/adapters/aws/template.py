@@ -179,7 +179,6 @@ def _worker() -> Fields:
     jobs = [_arn(load_component(name)) for name in component_names()]
     made = [
         *statements(WORKER, cloud()),
-        allow("Uploads", ["s3:ListBucketMultipartUploads"], store.arn),
         allow("Abort", ["s3:AbortMultipartUpload"], store.objects("*")),
         allow("Secrets", ["secretsmanager:GetSecretValue"], f"{cloud().secrets}slimline_*"),
         allow("Roles", ["sts:AssumeRole"], *jobs),
