@@ -39,8 +39,8 @@ from support.packages import tiny_evaluation, tiny_model
 from slimline.adapters.airflow.operator import ComponentOperator
 from slimline.adapters.argv import to_argv
 from slimline.adapters.images import load_lock
-from slimline.adapters.runners.docker.container import IMAGE_USER
 from slimline.adapters.runners.docker.engine import LABEL, Engine
+from slimline.adapters.runners.docker.files import IMAGE_USER
 from slimline.contract import Artifact, Evaluation, Model, load_component, open_store
 from slimline.contract.store import save_artifact
 from slimline.recipe.plan import Source

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from support.engine_proxy import proxied
 
-from slimline.adapters.runners.docker.container import IMAGE_USER, Settings, memory_bytes, plan
+from slimline.adapters.runners.docker.container import Settings, memory_bytes, plan
 from slimline.adapters.runners.docker.engine import Engine
-from slimline.adapters.runners.docker.files import User
+from slimline.adapters.runners.docker.files import IMAGE_USER, User
 from slimline.contract import BadParameters, Resources, TryLater
 
 pytestmark = pytest.mark.docker

@@ -6,7 +6,8 @@ the retry finds it, reads its log from the start and takes the result, be it sti
 already. The exit code is the result; the container and its volume are removed when that was taken.
 
     runner.py     start, attach, wait, stop, discard
-    container.py  what a container is given: user, limits, network, mounts
+    container.py  what a container is given: limits, network, labels
+    mounts.py     what of the engine's machine it sees, and as which user
     variables.py  its environment, without what is true on the worker's machine alone
     files.py      what it reads as files: trusted keys, CA bundles, AWS settings
     logs.py       its log, line by line, also across a lost connection

@@ -13,18 +13,25 @@ from docker.types import (  # noqa: TID253 - imported when this runner is asked 
     DeviceRequest,
     HostConfig,
     LogConfig,
-    Mount,
     Ulimit,
 )
 
-from slimline.adapters.runners.docker.engine import DEFAULT_ADDRESS, LABEL
+from slimline.adapters.runners.docker.engine import LABEL
 from slimline.adapters.runners.docker.files import JOB, VOLUME, GivenFile, User, given_files
-from slimline.adapters.runners.docker.variables import ENDPOINTS, container_variables
+from slimline.adapters.runners.docker.mounts import (
+    ENGINE_SOCKET,
+    container_mounts,
+    container_user,
+    endpoints,
+    must_work_from_afar,
+    socket_of,
+)
+from slimline.adapters.runners.docker.variables import container_variables
 from slimline.contract import BadParameters, get_logger
 from slimline.contract.artifact import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from slimline.adapters.images import Image
     from slimline.adapters.runners import Launch
@@ -32,13 +39,11 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-IMAGE_USER = User(65532, 65532)
 GRACE_SECONDS = 8
 """From SIGTERM to SIGKILL; a task that is killed has ten seconds."""
 SPARE = timedelta(minutes=5)
 """What a container may take beyond its job's limit, as the task that waits for it."""
 
-_ENGINE_SOCKET = "/var/run/docker.sock"
 _PIDS = 2048
 _ULIMITS = {"core": 0, "nofile": 8192}
 """Enough files for data loaders, and not more than an engine itself may have."""
@@ -46,7 +51,6 @@ _LOG_OPTIONS = {"max-size": "256m", "max-file": "2"}
 _MOST_TMP = 2**30
 _CPU_PERIOD = 100_000
 """Microseconds; the quota is the share of it."""
-_READ_ENTER_WRITE = 0o7
 _UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -102,10 +106,10 @@ def plan(launch: Launch, image: Image, engine: Engine, settings: Settings) -> Pl
     """
     store = None if launch.store.startswith("s3://") else local_path(launch.store).absolute()
     if engine.socket is None:
-        _possible_from_afar(launch, store, engine, settings)
-    user = _user(settings.user, store)
+        must_work_from_afar(launch, store, engine, settings)
+    user = container_user(settings.user, store)
     files = given_files(launch.environment, user, mountable=engine.sees_our_files)
-    mounts = [*_mounts(launch, store, engine, settings), *_file_mounts(files)]
+    mounts = container_mounts(launch, store, files, engine, settings)
     network = _network(launch, store, settings)
     cpu = _cores(launch, engine)
     variables = container_variables(
@@ -114,8 +118,8 @@ def plan(launch: Launch, image: Image, engine: Engine, settings: Settings) -> Pl
     paths = {file.variable: file.target for file in files}
     host = {**_hardened(launch, cpu), "mounts": mounts, "network_mode": network}
     if launch.needs.engine:
-        host["group_add"] = [str(Path(_socket(engine)).stat().st_gid)]
-        paths |= {"DOCKER_HOST": f"unix://{_ENGINE_SOCKET}", **_endpoints(launch)}
+        host["group_add"] = [str(Path(socket_of(engine)).stat().st_gid)]
+        paths |= {"DOCKER_HOST": f"unix://{ENGINE_SOCKET}", **endpoints(launch)}
     config = {
         "image": image.reference,
         "entrypoint": ["slimline", "run"],
@@ -213,86 +217,3 @@ def _network(launch: Launch, store: Path | None, settings: Settings) -> str:
     if launch.needs.network:
         return settings.network
     return "none" if store else settings.store_network
-
-
-def _user(worker: User, store: Path | None) -> User:
-    """Who the container is: the image's own user, or one that can write the mounted store.
-
-    That is the worker's user, or the store's owner where the worker is root; never root.
-    """
-    if store is None:
-        return IMAGE_USER
-    if not store.exists():
-        store.mkdir(parents=True)
-        if worker.uid == 0:
-            os.chown(store, IMAGE_USER.uid, IMAGE_USER.gid)
-    owner = store.stat()
-    user = worker if worker.uid else User(owner.st_uid, owner.st_gid)
-    if user.uid == 0:
-        user = IMAGE_USER
-    parts = (store, *(store / name for name in ("artifacts", "jobs")), *store.glob("latest"))
-    for path in (*parts, *store.glob("latest/*/")):
-        if path.exists() and not user.may(path, _READ_ENTER_WRITE):
-            msg = (
-                f"store {store}: containers run as {user.uid}:{user.gid}, which cannot write "
-                f"{path}: `chown -R {user.uid}:{user.gid} {store}`, run the workers as the store's "
-                "owner, or keep the store in S3"
-            )
-            raise BadParameters(msg)
-    return user
-
-
-def _mounts(
-    launch: Launch, store: Path | None, engine: Engine, settings: Settings
-) -> Iterator[Mount]:
-    asked = [_parsed(text) for text in settings.mounts.split(",") if text.strip()]
-    yield from asked
-    if store and str(store) not in {mount["Target"] for mount in asked}:
-        yield Mount(str(store), str(store), "bind")
-    if launch.needs.engine:
-        yield Mount(_ENGINE_SOCKET, _socket(engine), "bind")
-        yield from (Mount(path, path, "bind") for path in _endpoints(launch).values())
-
-
-def _file_mounts(files: tuple[GivenFile, ...]) -> Iterator[Mount]:
-    for file in files:
-        if not file.copied:
-            yield Mount(file.target, str(file.source), "bind", read_only=True)
-
-
-def _parsed(text: str) -> Mount:
-    parts = text.strip().split(":")
-    source, target = (*parts, "", "")[:2]
-    if not (source.startswith("/") and target.startswith("/")) or parts[2:] not in ([], ["ro"]):
-        msg = f"SLIMLINE_DOCKER_MOUNTS: {text!r} is not host:container[:ro] with absolute paths"
-        raise BadParameters(msg)
-    return Mount(target, source, "bind", read_only=bool(parts[2:]))
-
-
-def _endpoints(launch: Launch) -> dict[str, str]:
-    """The directory of endpoints has the same path inside: the engine is told paths below it."""
-    given = launch.environment.get(ENDPOINTS)
-    if not given:
-        return {}
-    place = Path(given).absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    return {ENDPOINTS: str(place)}
-
-
-def _socket(engine: Engine) -> str:
-    return str(engine.socket or DEFAULT_ADDRESS.removeprefix("unix://"))
-
-
-def _possible_from_afar(
-    launch: Launch, store: Path | None, engine: Engine, settings: Settings
-) -> None:
-    needs = {
-        f"store {store} is a directory of this machine: keep it in S3": store,
-        "SLIMLINE_DOCKER_MOUNTS names directories of this machine: leave it out": settings.mounts,
-        f"{launch.component} starts containers itself: run it with `runner: process`": (
-            launch.needs.engine
-        ),
-    }
-    for cure, needed in needs.items():
-        if needed:
-            raise BadParameters(f"Docker engine {engine.address} is on another machine, but {cure}")

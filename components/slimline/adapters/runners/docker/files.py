@@ -50,6 +50,10 @@ class User:
         return (found.st_mode >> shift) & bits == bits
 
 
+IMAGE_USER = User(65532, 65532)
+"""The user that every image has."""
+
+
 @dataclass(frozen=True)
 class GivenFile:
     """A file or directory that a variable names, and where the job finds it."""

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from slimline.adapters.images import load_lock
 from slimline.adapters.runners.docker.container import (
     GRACE_SECONDS,
-    IMAGE_USER,
     Settings,
     container_name,
     plan,
     work_path,
 )
 from slimline.adapters.runners.docker.engine import LABEL, Engine, EngineAway, Gone
-from slimline.adapters.runners.docker.files import VOLUME, archive
+from slimline.adapters.runners.docker.files import IMAGE_USER, VOLUME, archive
 from slimline.adapters.runners.docker.logs import LogReader
 from slimline.contract import TryLater, get_logger
 

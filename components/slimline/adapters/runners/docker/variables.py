@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from slimline.adapters.runners.environment import THREADS
-from slimline.contract import BadParameters
+from slimline.contract import BadParameters, get_logger
 from slimline.contract.job import IMAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = get_logger(__name__)
 
 ENDPOINTS = "SLIMLINE_ENDPOINTS"
 _WORKERS_OWN = re.compile(
@@ -44,6 +46,8 @@ def container_variables(
     kept = {k: v for k, v in environment.items() if not _WORKERS_OWN.fullmatch(k)}
     addresses = {name: kept[name] for name in _ADDRESSES if kept.get(name)}
     if network == "none":
+        if addresses:
+            log.info("without a network the job is not told %s", ", ".join(sorted(addresses)))
         kept = {k: v for k, v in kept.items() if k not in addresses}
     elif network != "host" and not network.startswith("container:"):
         for name, value in addresses.items():
