@@ -104,6 +104,17 @@ def last_epoch(container):
     return int(epochs[-1]) if epochs else 0
 
 
+def hold_before_end(record, container):
+    """Pause a training that is nearly done, so that it is not done before the retry comes."""
+    if last_epoch(container) > EPOCHS * 3 // 4 and not is_paused(container):
+        docker("pause", container)
+        record.note("the container is nearly done: paused until the retry comes")
+
+
+def is_paused(container):
+    return docker("inspect", "--format={{.State.Paused}}", container) == "true"
+
+
 def kill_machine_of(record, task):
     """End every process of the machine that runs a task; returns the machine."""
     machine = record.stack.machine_at(record.task(task)["hostname"])
@@ -112,10 +123,11 @@ def kill_machine_of(record, task):
     return machine
 
 
-def retried(record, task, words):
+def retried(record, task, words, meanwhile=lambda: None):
     """The task on its second try, once its log says so."""
 
     def look():
+        meanwhile()
         told = record.stack.airflow.log(record.dag, record.run, task, 2)
         return record.task(task) if words in told else None
 
@@ -133,18 +145,18 @@ def test_a_container_goes_on_without_its_worker_and_another_machine_takes_it_ove
     record.note(f"teacher has a checkpoint, in container {container[:12]}")
     killed = kill_machine_of(record, "teacher")
     before = last_epoch(container)
-    record.until(lambda: last_epoch(container) > before)
-    record.note(f"the container goes on: epoch {last_epoch(container)}, it was {before}")
-    docker("pause", container)  # so that it is not done before the retry comes
-    again = retried(record, "teacher", _ATTACHED)
+    again = retried(record, "teacher", _ATTACHED, lambda: hold_before_end(record, container))
     heir = stack.machine_at(again["hostname"])
-    record.note(f"try 2 of teacher attached to the container, on {heir.name}; it goes on")
+    after = last_epoch(container)
+    told = f"epoch {after} of {EPOCHS}, it was {before} when the machine died"
+    record.note(f"try 2 of teacher attached to the container, on {heir.name}: {told}")
     docker("unpause", container)
     state = record.wait(600)
     facts = record.finish()
     print(write(RECORDS / "record", facts))  # noqa: T201 - pytest shows it
 
     assert state == "success"
+    assert after > before, "the container went on without a worker"
     assert heir == stack.other_than(killed)
     tries = [a for a in facts["attempts"] if a["task"] == "teacher"]
     assert [(a["worker"], a["state"]) for a in tries][1:] == [(heir.name, "success")]
