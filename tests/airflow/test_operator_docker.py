@@ -41,6 +41,7 @@ def worker(monkeypatch, s3_for_containers):
     store = s3_for_containers.new_prefix()
     monkeypatch.setenv("SLIMLINE_STORE", store)
     monkeypatch.setenv("SLIMLINE_RUNNER", "docker")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # another test's, on loopback
     monkeypatch.setenv("SLIMLINE_DOCKER_MOUNTS", development_mounts())
     yield store
     for container in containers():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from slimline.contract import BadData, BadParameters, TryLater
@@ -87,3 +89,12 @@ def test_missing_credentials_are_told_with_their_cure(monkeypatch):
 def test_a_key_that_leaves_the_directory_is_refused(tmp_path):
     with pytest.raises(BadData, match="leaves its directory"):
         open_objects(str(tmp_path)).get("../secret")
+
+
+def test_what_one_user_writes_into_a_directory_another_may_read(tmp_path):
+    before = os.umask(0o022)
+    try:
+        open_objects(str(tmp_path)).put("status/d1.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "status" / "d1.json").stat().st_mode & 0o777 == 0o644

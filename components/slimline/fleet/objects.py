@@ -7,7 +7,7 @@ whoever reads checks signatures and hashes, so this only moves bytes and bounds 
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -85,11 +85,11 @@ class DirectoryObjects:
         path = safe_join(self.root, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
+            temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+            with temporary.open("xb") as file:  # devices and pipeline may be different users
                 file.write(data)
                 os.fsync(file.fileno())
-            return _place(Path(name), path, if_absent=if_absent)
+            return _place(temporary, path, if_absent=if_absent)
         except OSError as error:
             msg = f"cannot write {path}: {error.strerror}; free some space or check the rights"
             raise TryLater(msg) from error
