@@ -25,7 +25,7 @@ def airflow(tmp_path_factory):
         yield server, AirflowClient(server.url, ADMIN, read_password(state)), state
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline

@@ -226,7 +226,8 @@ def test_bytes_that_were_swapped_behind_our_back_are_found_on_every_read(server,
 def begin(store, key):
     """Begin an upload in parts, behind the store's back."""
     bucket, prefix = store.uri.removeprefix("s3://").split("/")
-    made = boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{key}")
+    client = boto3.Session().client("s3")  # the default session keeps the first credentials
+    made = client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{key}")
     return made["UploadId"]
 
 

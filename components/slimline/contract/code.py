@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from slimline.contract.component import Component
 
 _PROJECT = __name__.split(".", 1)[0]
+_PARSE_TRIES = 5
 _STEADY = (f"{_PROJECT}.contract", f"{_PROJECT}.adapters")
 """How a job is started and recorded does not change what it makes."""
 
@@ -112,7 +114,7 @@ def _imports(source: Path, module: str) -> list[str]:
     if source.suffix != ".py":
         return []  # a compiled module: its bytes count, what it imports cannot be read
     try:
-        tree = ast.parse(source.read_bytes())
+        tree = _parsed(source.read_bytes())
     except (SyntaxError, ValueError) as error:
         msg = f"module {module} ({source}) cannot be read as Python: {error}"
         raise BadParameters(msg) from error
@@ -124,6 +126,14 @@ def _imports(source: Path, module: str) -> list[str]:
             base = _base(node, module, is_package=source.name == "__init__.py")
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return names
+
+
+def _parsed(source: bytes) -> ast.Module:
+    """Parse, again where another thread that parses meanwhile confuses CPython 3.11 (gh-106905)."""
+    for _ in range(_PARSE_TRIES):
+        with suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
 
 
 def _base(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:
