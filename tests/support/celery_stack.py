@@ -59,6 +59,8 @@ class CeleryStack:
     s3: Mapping[str, str] = field(repr=False)
     """The S3 credentials, as variables; neither this process nor a worker has them set."""
     workers_know: Mapping[str, str] = field(repr=False)
+    hidden: tuple[str, ...] = field(repr=False)
+    """What no worker may know: the database's address with its password, keys, the S3 secret."""
     running: dict[str, Server] = field(default_factory=dict)
 
     def machine_at(self, address: str) -> Machine:
@@ -148,10 +150,13 @@ def celery_stack(root: Path, recipes: Mapping[str, str], **settings: str) -> Ite
             environment=shared,
         )
         known = {k: v for k, v in launch.environment.items() if k not in _NOT_FOR_WORKERS}
+        hidden = [v for k, v in launch.environment.items() if k in _NOT_FOR_WORKERS]
         mlflow = start(mlflow_launch(state_dir, mlflow_port, net.address), state_dir)
         airflow = start(launch, state_dir)
         client = AirflowClient(airflow.url, ADMIN, read_password(state_dir))
-        found = CeleryStack(state_dir, net, client, f"s3://{BUCKET}/store", s3, known)
+        hidden += [s3["AWS_SECRET_ACCESS_KEY"]]
+        store = f"s3://{BUCKET}/store"
+        found = CeleryStack(state_dir, net, client, store, s3, known, tuple(hidden))
         _connect(found, mlflow.url)
         found.bring_up()
         yield found

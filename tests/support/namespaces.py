@@ -31,6 +31,8 @@ class Machine:
     name: str
     address: str
     namespace: str
+    wire: str
+    """Its end on the bridge; the other one is its eth0."""
 
     def command(self, *argv: str) -> tuple[str, ...]:
         """What runs `argv` on this machine; with it ends whatever it started."""
@@ -93,9 +95,10 @@ def network(*names: str) -> Iterator[Network]:
         _ip("address", "add", f"{prefix}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         for place, name in enumerate(names, start=11):
-            machine = Machine(name, f"{prefix}.{place}", f"slm{number}-{name}")
+            tag = f"slm{number}"
+            machine = Machine(name, f"{prefix}.{place}", f"{tag}-{name}", f"{tag}v{place}")
             made.append(machine)
-            _connect(machine, bridge, f"slm{number}v{place}")
+            _connect(machine, bridge)
         yield Network(f"{prefix}.1", tuple(made))
     finally:
         for machine in made:
@@ -103,8 +106,8 @@ def network(*names: str) -> Iterator[Network]:
         _ip("link", "delete", bridge)
 
 
-def _connect(machine: Machine, bridge: str, wire: str) -> None:
-    space = machine.namespace
+def _connect(machine: Machine, bridge: str) -> None:
+    space, wire = machine.namespace, machine.wire
     _ip("netns", "add", space)
     _ip("link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", space)
     _ip("link", "set", wire, "master", bridge, "up")
@@ -122,6 +125,9 @@ def _connect(machine: Machine, bridge: str, wire: str) -> None:
 def _remove(machine: Machine) -> None:
     if (_SPACES / machine.namespace).exists():
         machine.kill()
+        # The kernel takes wires down some time after their namespace; the next test wants the name.
+        with suppress(RuntimeError):
+            _ip("link", "delete", machine.wire)
         _ip("netns", "delete", machine.namespace)
     shutil.rmtree(_HOSTS / machine.namespace, ignore_errors=True)
 

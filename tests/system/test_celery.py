@@ -201,5 +201,7 @@ def test_workers_hold_no_password_of_the_database_and_no_secret_of_a_job(both_up
     # gave itself a title wrote it over its environment.
     airflow = [environ for environ in every if b"AIRFLOW__CELERY__BROKER_URL=" in environ]
     assert len(airflow) >= len(machines)
-    for name in ("SQL_ALCHEMY_CONN=", "FERNET_KEY=", "JWT_SECRET=", "AWS_SECRET_ACCESS_KEY="):
-        assert not any(name.encode() in environ for environ in airflow), name
+    # By value: in a task's process Airflow itself sets SQL_ALCHEMY_CONN, to what is no database.
+    assert len(both_up.hidden) >= 4
+    for secret in both_up.hidden:
+        assert not any(secret.encode() in environ for environ in airflow)
