@@ -10,16 +10,16 @@ from slimline.contract import BadData, BadParameters
 from slimline.data.preprocess import Preprocessing
 from slimline.models.build import build, completed, load_torch_model, save_torch_model
 from slimline.models.edit import apply_edits
-from slimline.models.info import Edit, Factory, ModelInfo
+from slimline.models.info import Cut, Factory, Layer, ModelInfo, Replace, SetAttribute
 
 CNN = Factory(call="slimline.models.zoo:small_cnn", arguments={"widths": [4, 8]})
 CUT = (
-    Edit(parameter="conv1.weight", axis=0, keep=(0, 2)),
-    Edit(parameter="bn1.weight", axis=0, keep=(0, 2)),
-    Edit(parameter="bn1.bias", axis=0, keep=(0, 2)),
-    Edit(parameter="bn1.running_mean", axis=0, keep=(0, 2)),
-    Edit(parameter="bn1.running_var", axis=0, keep=(0, 2)),
-    Edit(parameter="conv2.weight", axis=1, keep=(0, 2)),
+    Cut(parameter="conv1.weight", axis=0, keep=(0, 2)),
+    Cut(parameter="bn1.weight", axis=0, keep=(0, 2)),
+    Cut(parameter="bn1.bias", axis=0, keep=(0, 2)),
+    Cut(parameter="bn1.running_mean", axis=0, keep=(0, 2)),
+    Cut(parameter="bn1.running_var", axis=0, keep=(0, 2)),
+    Cut(parameter="conv2.weight", axis=1, keep=(0, 2)),
 )
 
 
@@ -64,7 +64,7 @@ def test_a_depthwise_convolution_is_cut_with_its_groups():
     module = build(mobile)
     before = module.block1.depthwise.conv
     keep = tuple(range(0, before.out_channels, 2))
-    apply_edits(module, [Edit(parameter="block1.depthwise.conv.weight", axis=0, keep=keep)])
+    apply_edits(module, [Cut(parameter="block1.depthwise.conv.weight", axis=0, keep=keep)])
     after = module.block1.depthwise.conv
     assert after.groups == after.in_channels == after.out_channels == len(keep)
 
@@ -74,7 +74,7 @@ def test_channels_of_padding_are_cut_on_their_side():
         call="slimline.models.zoo:cifar_resnet", arguments={"depth": 8, "widths": [4, 8, 16]}
     )
     module = apply_edits(
-        build(net), [Edit(parameter="layer2.0.shortcut.pad.padding", axis=1, keep=(1, 2, 3))]
+        build(net), [Cut(parameter="layer2.0.shortcut.pad.padding", axis=1, keep=(1, 2, 3))]
     )
     assert module.get_submodule("layer2.0.shortcut.pad").padding == (0, 0, 0, 0, 1, 2)
 
@@ -82,14 +82,14 @@ def test_channels_of_padding_are_cut_on_their_side():
 @pytest.mark.parametrize(
     "edit",
     [
-        Edit(parameter="conv9.weight", axis=0, keep=(0,)),
-        Edit(parameter="conv1.nothing", axis=0, keep=(0,)),
-        Edit(parameter="conv1.weight", axis=7, keep=(0,)),
-        Edit(parameter="conv1.weight", axis=0, keep=(0, 99)),
-        Edit(parameter="conv1.weight", axis=0, keep=(-1, 0)),
-        Edit(parameter="conv1.weight", axis=0, keep=(1, 1)),
-        Edit(parameter="conv1.weight", axis=0, keep=()),
-        Edit(parameter="conv1.padding", axis=1, keep=(0,)),
+        Cut(parameter="conv9.weight", axis=0, keep=(0,)),
+        Cut(parameter="conv1.nothing", axis=0, keep=(0,)),
+        Cut(parameter="conv1.weight", axis=7, keep=(0,)),
+        Cut(parameter="conv1.weight", axis=0, keep=(0, 99)),
+        Cut(parameter="conv1.weight", axis=0, keep=(-1, 0)),
+        Cut(parameter="conv1.weight", axis=0, keep=(1, 1)),
+        Cut(parameter="conv1.weight", axis=0, keep=()),
+        Cut(parameter="conv1.padding", axis=1, keep=(0,)),
     ],
 )
 def test_an_edit_that_fits_nothing_is_refused_by_name(edit):
@@ -186,3 +186,48 @@ def test_an_onnx_model_is_not_taken_for_a_torch_one(kept):
     change(kept, format="onnx", factory=None)
     with pytest.raises(BadData, match="a torch model is needed"):
         load_torch_model(kept)
+
+
+def test_a_layer_is_replaced_by_one_that_edits_may_make_and_trained_weights_come_back(tmp_path):
+    factory = Factory(call="slimline.models.zoo:cifar_resnet", arguments={"depth": 8})
+    linear = Layer(type="Linear", arguments={"in_features": 64, "out_features": 4, "bias": False})
+    last = Layer(type="Linear", arguments={"in_features": 4, "out_features": 10})
+    edits = (
+        Replace(module="layer1.0", layer=Layer(type="Identity")),
+        Replace(module="linear", layer=Layer(type="Sequential", children={"a": linear, "b": last})),
+        Cut(parameter="linear.a.weight", axis=0, keep=(0, 2)),
+        Cut(parameter="linear.b.weight", axis=1, keep=(0, 2)),
+    )
+    module = build(factory, edits).eval()
+    assert isinstance(module.layer1[0], torch.nn.Identity)
+    assert module.linear.a.out_features == module.linear.b.in_features == 2
+    kept = info().model_copy(update={"factory": factory, "edits": edits})
+    save_torch_model(module, kept, tmp_path)
+    again, read = load_torch_model(tmp_path)
+    assert read.edits == edits
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(again(x), module(x))
+
+
+def test_only_a_size_that_is_there_can_be_set():
+    module = build(Factory(call="slimline.models.zoo:small_cnn"))
+    apply_edits(module, [SetAttribute(module="pool1", name="kernel_size", value=3)])
+    assert module.pool1.kernel_size == 3
+    for name, value in (("nothing", 1), ("ceil_mode", 1), ("forward", 1), ("kernel_size", (1, 1))):
+        with pytest.raises(BadData, match=f"pool1.{name}: it is no size of that form"):
+            apply_edits(module, [SetAttribute(module="pool1", name=name, value=value)])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer(type="Module"),
+        Layer(type="Linear", arguments={"in_features": 2}),
+        Layer(type="Linear", arguments={"in_features": -1, "out_features": 2}),
+        Layer(type="Linear", children={"a": Layer(type="Identity")}),
+    ],
+)
+def test_a_layer_that_cannot_be_made_is_refused(layer):
+    module = build(Factory(call="slimline.models.zoo:small_cnn"))
+    with pytest.raises(BadData, match="layer"):
+        apply_edits(module, [Replace(module="relu1", layer=layer)])

@@ -1,4 +1,4 @@
-"""Replay structural edits: cut tensors and set the attributes of their layers to match."""
+"""Replay structural edits: cut tensors, set attributes to match, replace layers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData
+from slimline.models.info import Cut, Replace, SetAttribute
+from slimline.models.layers import make_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,36 +21,75 @@ PADDING = "padding"
 
 
 def apply_edits(module: nn.Module, edits: Iterable[Edit]) -> nn.Module:
-    """Cut a network to shape, in place.
+    """Bring a network into shape, in place.
 
     Args:
-        module: built by the factory, or cut by earlier edits.
+        module: built by the factory, or changed by earlier edits.
         edits: in order; the indices of each count in the tensor as the earlier ones left it.
 
     Returns:
         The same module.
 
     Raises:
-        BadData: on an edit that names no tensor of the network or an index outside it.
+        BadData: on an edit that names no module or tensor of the network, an index outside it, or
+            a layer that cannot be made.
     """
     touched: set[str] = set()
     for edit in edits:
-        owner, _, attribute = edit.parameter.rpartition(".")
-        try:
-            layer = module.get_submodule(owner)
-        except AttributeError as error:
-            raise _unfit(edit, "the network has no such layer") from error
-        if attribute == PADDING:
-            _cut_padding(layer, edit)
+        if isinstance(edit, Cut):
+            touched.add(_cut(module, edit))
+        elif isinstance(edit, SetAttribute):
+            _set_attribute(_find(module, edit.module, edit), edit)
         else:
-            _cut_tensor(layer, attribute, edit)
-        touched.add(owner)
-    for owner in sorted(touched):
-        _match_attributes(module.get_submodule(owner))
+            _match(module, touched)
+            _replace(module, edit)
+    _match(module, touched)
     return module
 
 
-def _cut_tensor(layer: nn.Module, attribute: str, edit: Edit) -> None:
+def _match(module: nn.Module, touched: set[str]) -> None:
+    """Let the sizes of layers follow their tensors; none of them is left to do afterwards."""
+    while touched:
+        _match_attributes(module.get_submodule(touched.pop()))
+
+
+def _cut(module: nn.Module, edit: Cut) -> str:
+    """Cut a tensor; returns the path of its layer."""
+    owner, _, attribute = edit.parameter.rpartition(".")
+    layer = _find(module, owner, edit)
+    if attribute == PADDING:
+        _cut_padding(layer, edit)
+    else:
+        _cut_tensor(layer, attribute, edit)
+    return owner
+
+
+def _find(module: nn.Module, path: str, edit: Edit) -> nn.Module:
+    try:
+        return module.get_submodule(path)
+    except AttributeError as error:
+        raise _unfit(edit, "the network has no such layer") from error
+
+
+def _set_attribute(layer: nn.Module, edit: SetAttribute) -> None:
+    """Only sizes may change: an attribute that is there, and holds whole numbers."""
+    before = vars(layer).get(edit.name)
+    old, new = (v if isinstance(v, tuple | list) else (v,) for v in (before, edit.value))
+    plain = all(type(size) is int for size in old)
+    if not plain or isinstance(before, tuple | list) != isinstance(edit.value, tuple):
+        raise _unfit(edit, "it is no size of that form")
+    setattr(layer, edit.name, list(new) if isinstance(before, list) else edit.value)
+
+
+def _replace(module: nn.Module, edit: Replace) -> None:
+    before = _find(module, edit.module, edit)
+    parent, _, name = edit.module.rpartition(".")
+    made = make_layer(edit.layer)
+    made.train(before.training)
+    setattr(module.get_submodule(parent), name, made)
+
+
+def _cut_tensor(layer: nn.Module, attribute: str, edit: Cut) -> None:
     import torch
 
     before: Tensor | None = getattr(layer, attribute, None)
@@ -65,7 +106,7 @@ def _cut_tensor(layer: nn.Module, attribute: str, edit: Edit) -> None:
         setattr(layer, attribute, after)
 
 
-def _cut_padding(layer: nn.Module, edit: Edit) -> None:
+def _cut_padding(layer: nn.Module, edit: Cut) -> None:
     from torch import nn
 
     if not isinstance(layer, nn.ConstantPad3d):
@@ -76,7 +117,7 @@ def _cut_padding(layer: nn.Module, edit: Edit) -> None:
     layer.padding = (*layer.padding[:4], kept, len(edit.keep) - kept)
 
 
-def _check_keep(edit: Edit, size: int, least: int = 1) -> None:
+def _check_keep(edit: Cut, size: int, least: int = 1) -> None:
     keep = edit.keep
     rising = all(a < b for a, b in itertools.pairwise(keep))
     if len(keep) < least or not rising or (keep and not 0 <= keep[0] <= keep[-1] < size):
@@ -84,7 +125,13 @@ def _check_keep(edit: Edit, size: int, least: int = 1) -> None:
 
 
 def _unfit(edit: Edit, why: str) -> BadData:
-    msg = f"edit of {edit.parameter}, axis {edit.axis}: {why}; make the model again from its recipe"
+    if isinstance(edit, Cut):
+        what = f"{edit.parameter}, axis {edit.axis}"
+    elif isinstance(edit, SetAttribute):
+        what = f"{edit.module}.{edit.name}"
+    else:
+        what = edit.module
+    msg = f"edit of {what}: {why}; make the model again from its recipe"
     return BadData(msg)
 
 

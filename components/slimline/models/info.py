@@ -26,8 +26,8 @@ class Factory(BaseModel):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments.")
 
 
-class Edit(BaseModel):
-    """One structural change, replayed at load: keep these output channels of that tensor."""
+class Cut(BaseModel):
+    """Keep these indices of one axis of a tensor; the layer's sizes follow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +38,46 @@ class Edit(BaseModel):
     """
     axis: int
     keep: tuple[int, ...]
+
+
+class SetAttribute(BaseModel):
+    """Give an attribute of a module another value: a size that its `forward` reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str
+    name: str = Field(pattern=r"^[A-Za-z]\w*$")
+    value: int | tuple[int, ...]
+
+
+class Layer(BaseModel):
+    """A fresh layer: the name of its class in `torch.nn`, one of `models.layers.KNOWN`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    arguments: dict[str, int | float | bool | str | tuple[int, ...] | None] = Field(
+        default_factory=dict
+    )
+    children: dict[str, Layer] = Field(default_factory=dict)
+    """By name, in order; of a `Sequential` alone."""
+
+
+class Replace(BaseModel):
+    """Put a fresh layer in the place of a module; its weights are those of the artifact.
+
+    A folded batch norm or a removed block becomes an `Identity`, a factorised convolution a
+    `Sequential`: whatever changes a network's shape is this, a cut, or an attribute.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str = Field(min_length=1)
+    layer: Layer
+
+
+Edit = Cut | SetAttribute | Replace
+"""One structural change, replayed at load."""
 
 
 class ModelInfo(BaseModel):

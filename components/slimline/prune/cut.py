@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slimline.contract import BadParameters
 from slimline.models.edit import PADDING, apply_edits
-from slimline.models.info import Edit
+from slimline.models.info import Cut
 from slimline.prune.graph import find_groups
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutNetwork:
     """A network cut to shape, the edits that did it, and what was left alone."""
 
     module: nn.Module
-    edits: tuple[Edit, ...]
+    edits: tuple[Cut, ...]
     widths: dict[str, str]
     """By group: width before and after."""
     left_alone: dict[str, str]
     """By layer: why."""
 
 
-def cut_channels(module: nn.Module, example: Tensor, job: Prune) -> Cut:
+def cut_channels(module: nn.Module, example: Tensor, job: Prune) -> CutNetwork:
     """Remove the least important channels of each group.
 
     Raises:
@@ -48,7 +48,7 @@ def cut_channels(module: nn.Module, example: Tensor, job: Prune) -> Cut:
                 group.name: f"{len(group.units)} -> {len(kept)}"
                 for group, kept in zip(groups, keep, strict=True)
             }
-            return Cut(made, edits, widths, left_alone | narrow)
+            return CutNetwork(made, edits, widths, left_alone | narrow)
     reasons = "; ".join(f"{k}: {v}" for k, v in list((left_alone | narrow).items())[:5])
     msg = (
         f"nothing could be cut at ratio {job.ratio}, round_to {job.round_to}: {reasons}; "
@@ -104,7 +104,7 @@ def _importance(group: Group, state: Mapping[str, Tensor], norm: str) -> Tensor:
 
 def _edits(
     module: nn.Module, groups: Sequence[Group], keep: Sequence[tuple[int, ...]]
-) -> tuple[Edit, ...]:
+) -> tuple[Cut, ...]:
     """One edit for each axis that gets narrower."""
     gone: dict[tuple[str, int], set[int]] = {}
     for group, kept in zip(groups, keep, strict=True):
@@ -121,7 +121,7 @@ def _edits(
         else:
             size = state[parameter].shape[axis]
         kept_indices = tuple(i for i in range(size) if i not in lost)
-        edits.append(Edit(parameter=parameter, axis=axis, keep=kept_indices))
+        edits.append(Cut(parameter=parameter, axis=axis, keep=kept_indices))
     return tuple(edits)
 
 
