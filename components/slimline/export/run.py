@@ -9,10 +9,10 @@ import torch
 
 from slimline.contract import BadData, Numbers, get_logger
 from slimline.data.dataset import load_examples
-from slimline.export.to_onnx import to_onnx
 from slimline.measure.runtime import logits, session
 from slimline.models.build import load_torch_model
 from slimline.models.info import ModelInfo, save_model_info
+from slimline.models.to_onnx import to_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
