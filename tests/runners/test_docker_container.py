@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from support.engine_proxy import proxied
 
-from slimline.adapters.runners.docker.container import Settings, memory_bytes, plan
+from slimline.adapters.runners.docker.container import Settings, plan
 from slimline.adapters.runners.docker.engine import Engine
 from slimline.adapters.runners.docker.files import IMAGE_USER, User
-from slimline.contract import BadParameters, Resources, TryLater
+from slimline.contract import BadParameters, Resources, TryLater, memory_bytes
 
 pytestmark = pytest.mark.docker
 SECRET = "planted-docker-secret-17"

@@ -17,12 +17,10 @@ from slimline.contract.artifact import (
     sha256_file,
 )
 from slimline.contract.component import (
-    Access,
     Component,
     Input,
     Numbers,
     Output,
-    Resources,
     component_names,
     load_component,
     output,
@@ -37,6 +35,7 @@ from slimline.contract.errors import (
 )
 from slimline.contract.job import checkpoint, execute
 from slimline.contract.log import Meter, get_logger, progress
+from slimline.contract.resources import Access, Resources, memory_bytes
 from slimline.contract.secrets import secret
 from slimline.contract.store import LocalStore, Store, open_store, safe_join
 
@@ -71,6 +70,7 @@ __all__ = [
     "execute",
     "get_logger",
     "load_component",
+    "memory_bytes",
     "open_store",
     "output",
     "progress",

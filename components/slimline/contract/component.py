@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from slimline.contract.artifact import Artifact
 from slimline.contract.errors import BadParameters
+from slimline.contract.resources import Access, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,39 +54,6 @@ Output = Annotated[T, Port("output")]
 def output(description: str) -> Any:
     """Declare what an `Output` holds; at run time the field's `.path` is the directory to fill."""
     return Field(default=None, description=description)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a job needs at most: cores, memory as Kubernetes writes it, GPUs, network, hours.
-
-    `engine` marks a job that starts containers itself: it alone may reach the Docker engine.
-    """
-
-    cpu: float = 1
-    memory: str = "2Gi"
-    gpu: int = 0
-    network: bool = False
-    engine: bool = False
-    timeout_minutes: int = 60
-
-
-@dataclass(frozen=True)
-class Access:
-    """Something in the cloud that a job reaches besides its own results in the store.
-
-    `Access("fleet", "write", "tuf/*")`: in the fleet's repository it writes what lies under `tuf/`.
-    Cloud policies are made of these (`slimline iam`), so what is not declared is refused there.
-
-    Attributes:
-        place: `data` is the bucket of source data, `endpoints` the cloud's model endpoints.
-        action: to read is also to list; to write endpoints is also to delete and to invoke them.
-        keys: which objects of the place, `*` standing for any text; endpoints have none.
-    """
-
-    place: Literal["store", "releases", "fleet", "data", "endpoints"]
-    action: Literal["read", "write", "delete"]
-    keys: str = "*"
 
 
 @dataclass(frozen=True)

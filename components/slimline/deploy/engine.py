@@ -10,7 +10,7 @@ import tarfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from slimline.contract import BadParameters, TryLater
+from slimline.contract import BadParameters, TryLater, memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from docker.models.networks import Network
 
 USER = "65532:65532"
-_UNITS = {"Mi": 2**20, "Gi": 2**30}
 _PIECE = 1 << 20
 _SECONDS = 120
 
@@ -92,7 +91,7 @@ def hardened(*, cpu: float, memory: str, pids: int) -> dict[str, Any]:
         memory: as Kubernetes writes it, `512Mi` or `2Gi`; there is no swap beyond it.
         pids: processes and threads at most.
     """
-    size = int(memory[:-2]) * _UNITS[memory[-2:]]
+    size = memory_bytes(memory)
     return {
         "user": USER,
         "read_only": True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +26,7 @@ from slimline.adapters.runners.docker.mounts import (
     socket_of,
 )
 from slimline.adapters.runners.docker.variables import container_variables
-from slimline.contract import BadParameters, get_logger
+from slimline.contract import get_logger
 from slimline.contract.artifact import local_path
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ _LOG_OPTIONS = {"max-size": "256m", "max-file": "2"}
 _MOST_TMP = 2**30
 _CPU_PERIOD = 100_000
 """Microseconds; the quota is the share of it."""
-_UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 @dataclass(frozen=True)
@@ -138,21 +136,8 @@ def plan(launch: Launch, image: Image, engine: Engine, settings: Settings) -> Pl
     return Plan(container_name(launch.identity), config, copies, user)
 
 
-def memory_bytes(text: str) -> int:
-    """Bytes of a quantity as Kubernetes writes it: `512Mi`, `8Gi`.
-
-    Raises:
-        BadParameters: when it is written in another way.
-    """
-    found = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti|)", text)
-    if not found:
-        msg = f"memory {text!r}: write it as 512Mi or 8Gi"
-        raise BadParameters(msg)
-    return int(found[1]) * _UNITS[found[2]]
-
-
 def _hardened(launch: Launch, cpu: float) -> dict[str, Any]:
-    memory = memory_bytes(launch.needs.memory)
+    memory = launch.needs.memory_bytes
     gpus = [_gpu_request(launch)] if launch.needs.gpu else None
     return {
         "init": True,
@@ -189,7 +174,7 @@ def _cores(launch: Launch, engine: Engine) -> float:
         log.info(
             "%s asks for %g CPUs, the engine has %d", launch.component, needs.cpu, info["NCPU"]
         )
-    if memory_bytes(needs.memory) > info["MemTotal"]:
+    if needs.memory_bytes > info["MemTotal"]:
         has = f"{info['MemTotal'] / 2**30:.1f}Gi"
         log.warning("%s may take %s, the engine has %s", launch.component, needs.memory, has)
     limits = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "processes"}
