@@ -26,7 +26,7 @@ from slimline.models.team import Team
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
     from torch import Tensor, nn
 
     from slimline.contract.job import Checkpoint

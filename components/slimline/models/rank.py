@@ -28,7 +28,7 @@ from slimline.models.tracking import Tracker, tracked
 if TYPE_CHECKING:
     from types import FrameType
 
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     from slimline.models.task import Task
 
@@ -62,10 +62,9 @@ def run_rank(task: Task, saved: Checkpoint, processes: int) -> None:
 
 
 def _fabric(task: Task, processes: int) -> Fabric:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
-    for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return Fabric(
         accelerator="auto",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
     from torch import Tensor
 
 
