@@ -115,6 +115,39 @@ def test_a_pass_on_torch_after_one_on_onnx_is_refused(recipe):
         load_recipe(recipe(swapped))
 
 
+def test_a_model_of_ones_own_in_onnx_can_be_a_teacher_and_then_be_pruned(recipe):
+    factory = next(line for line in GOOD.splitlines() if "factory:" in line)
+    own = GOOD.replace(factory, "  onnx: own.onnx").replace("train: {epochs: 1}\n", "")
+    steps = {
+        s.name: s
+        for s in plan(load_recipe(recipe(own.replace("  - prune", "  - distill: {}\n  - prune"))))
+    }
+    assert steps["student"].inputs["teacher"] == (Source("adopt", "model"),)
+    assert steps["pruned"].inputs["model"] == (Source("student", "student"),)
+
+
+BRANCHED = """\
+  - {distill: {}, name: wide}
+  - {distill: {}, name: deep, inputs: {teacher: [teacher]}}
+  - {prune: {ratio: 0.25}, inputs: {model: [wide]}}
+"""
+
+
+def test_a_pass_takes_its_models_from_the_steps_that_it_names(recipe):
+    text = GOOD.replace("  - prune: {ratio: 0.25}\n", BRANCHED)
+    steps = {s.name: s for s in plan(load_recipe(recipe(text)))}
+    assert steps["deep"].inputs["teacher"] == (Source("teacher", "model"),)
+    assert steps["pruned"].inputs["model"] == (Source("wide", "student"),)
+    for wrong, words in (
+        ("{teacher: [nobody]}", r"inputs.teacher: give the name of teacher, export_teacher, wide"),
+        ("{teacher: [teacher, wide]}", "inputs.teacher: give the name of"),
+        ("{train: [teacher]}", "inputs.train: distill takes models as teacher"),
+    ):
+        with pytest.raises(BadParameters, match=words) as caught:
+            load_recipe(recipe(text.replace("{teacher: [teacher]}", wrong)))
+        assert "tiny.yaml:10:" in str(caught.value)
+
+
 def test_two_equal_passes_need_names(recipe):
     twice = "  - prune: {ratio: 0.25}\n"
     with pytest.raises(BadParameters, match="two steps are called pruned"):

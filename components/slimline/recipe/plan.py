@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from slimline.recipe.schema import Pass, Recipe
 
-_STAGES = {"distill": "student", "prune": "pruned", "quantize": "quantized"}
+_STAGES = {
+    "distill": "student",
+    "prune": "pruned",
+    "reshape": "reshaped",
+    "qat": "aware",
+    "quantize": "quantized",
+}
 
 
 class PlanError(BadParameters):
@@ -74,8 +80,14 @@ class _Plan:
         settings = self.recipe.tasks.get(name, TaskSettings())
         self.steps.append(Step(name, component, parameters, inputs, section, settings))
         outputs = load_component(component).outputs()
-        first = next((n for n, p in outputs.items() if p.artifact is Model), next(iter(outputs)))
-        return Source(name, first)
+        return self.model_of(self.steps[-1]) or Source(name, next(iter(outputs)))
+
+    @staticmethod
+    def model_of(step: Step) -> Source | None:
+        """The model that a step makes, if it makes one."""
+        outputs = load_component(step.component).outputs().items()
+        name = next((n for n, p in outputs if p.artifact is Model), None)
+        return Source(step.name, name) if name else None
 
 
 def plan(recipe: Recipe) -> tuple[Step, ...]:
@@ -96,24 +108,22 @@ def plan(recipe: Recipe) -> tuple[Step, ...]:
 
 def _compress(made: _Plan) -> list[Source]:
     """Add training and passes; returns the ONNX models from baseline to candidate."""
-    recipe = made.recipe
     torch_model, stages = _first_model(made)
-    in_onnx = torch_model is None
-    for index, step in enumerate(recipe.passes):
+    for index, step in enumerate(made.recipe.passes):
         name = step.name or _STAGES.get(step.component, step.component)
         section: tuple[str | int, ...] = ("passes", index, step.component)
         if step.component in ONNX_PASSES:
-            in_onnx = True
+            torch_model = None
             stages.append(_onnx_pass(made, step, name, stages[-1], section))
-        elif in_onnx or torch_model is None:
+            continue
+        if torch_model is None and step.component != "distill":
             msg = (
-                f"{step.component} works on a torch model; "
-                "put it before the passes on ONNX, and start from a factory"
+                f"{step.component} works on a torch model; put it before the passes on ONNX, and "
+                "start from a factory or a distill, whose teacher may be in ONNX"
             )
             raise PlanError(msg, section)
-        else:
-            torch_model = _torch_pass(made, step, name, torch_model, section)
-            stages.append(_export(made, name, torch_model))
+        torch_model = _torch_pass(made, step, name, torch_model or stages[-1], section)
+        stages.append(_export(made, name, torch_model))
     return stages
 
 
@@ -144,6 +154,7 @@ def _torch_pass(
         port: (model,),
         "train": (_split("train"),),
         "selection": (_split("selection"),),
+        **_further_models(made, step, section),
     }
     return made.add(name, step.component, {"stage": name, **step.parameters}, inputs, section)
 
@@ -151,8 +162,33 @@ def _torch_pass(
 def _onnx_pass(
     made: _Plan, step: Pass, name: str, model: Source, section: tuple[str | int, ...]
 ) -> Source:
-    inputs = {"model": (model,), "calibration": (_split("train"),)}
+    inputs = {
+        "model": (model,),
+        "calibration": (_split("train"),),
+        **_further_models(made, step, section),
+    }
     return made.add(name, step.component, {"stage": name, **step.parameters}, inputs, section)
+
+
+def _further_models(
+    made: _Plan, step: Pass, section: tuple[str | int, ...]
+) -> dict[str, tuple[Source, ...]]:
+    """The models that a pass asks for by name, such as further teachers."""
+    ports = {
+        n: p for n, p in load_component(step.component).inputs().items() if p.artifact is Model
+    }
+    models = {s.name: made.model_of(s) for s in made.steps}
+    known = ", ".join(name for name, source in models.items() if source)
+    found: dict[str, tuple[Source, ...]] = {}
+    for port, names in step.inputs.items():
+        if port not in ports:
+            msg = f"inputs.{port}: {step.component} takes models as {', '.join(ports)}"
+            raise PlanError(msg, (*section[:-1], "inputs", port))
+        found[port] = tuple(source for name in names if (source := models.get(name)))
+        if len(found[port]) != len(names) or (len(names) != 1 and not ports[port].many):
+            msg = f"inputs.{port}: give {'names' if ports[port].many else 'the name'} of {known}"
+            raise PlanError(msg, (*section[:-1], "inputs", port))
+    return found
 
 
 def _export(made: _Plan, stage: str, model: Source) -> Source:

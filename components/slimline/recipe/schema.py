@@ -12,6 +12,11 @@ from slimline.models.info import Factory
 
 TORCH_PASSES = ("distill", "prune")
 ONNX_PASSES = ("quantize",)
+_INPUTS = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": {"type": "string"}},
+    "description": "Models by input, where they are not the pass before: names of earlier steps.",
+}
 RunnerName = Literal["process", "docker", "pod"]
 
 
@@ -82,6 +87,10 @@ class Pass(_Section):
 
     component: str
     name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    inputs: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Models by input, where they are not the pass before: names of earlier steps.",
+    )
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -89,7 +98,7 @@ class Pass(_Section):
     def _from_one_key(cls, value: Any) -> Any:
         if not isinstance(value, dict) or "component" in value:
             return value
-        rest = {k: v for k, v in value.items() if k != "name"}
+        rest = {k: v for k, v in value.items() if k not in ("name", "inputs")}
         if len(rest) != 1:
             msg = f"a pass is one of {', '.join(TORCH_PASSES + ONNX_PASSES)} with its parameters"
             raise ValueError(msg)
@@ -98,7 +107,8 @@ class Pass(_Section):
         if component not in known:
             msg = f"there is no pass {component!r}; give one of {', '.join(known)}"
             raise ValueError(msg)
-        return {"component": component, "parameters": parameters or {}, "name": value.get("name")}
+        kept = {k: value[k] for k in ("name", "inputs") if k in value}
+        return {"component": component, "parameters": parameters or {}, **kept}
 
 
 class TaskSettings(_Section):
@@ -198,6 +208,7 @@ def json_schema() -> dict[str, Any]:
                 "properties": {
                     component: _parameters_schema(component, definitions),
                     "name": {"type": "string"},
+                    "inputs": _INPUTS,
                 },
                 "required": [component],
                 "additionalProperties": False,
