@@ -14,7 +14,18 @@ PACKAGE = ROOT / "components" / "slimline"
 SHARED = {"contract", "data", "models", "measure", "trust", "fleet"}
 ROOMS = sorted(p.parent.name for p in PACKAGE.glob("*/spec.py") if p.parent.name not in SHARED)
 HEAVY = {
-    *("torch", "lightning", "onnx", "onnxruntime", "numpy", "scipy", "pandas", "pyarrow", "PIL"),
+    *(
+        "torch",
+        "lightning_fabric",
+        "optuna",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "scipy",
+        "pandas",
+        "pyarrow",
+        "PIL",
+    ),
     *("sklearn", "matplotlib", "great_expectations", "boto3", "botocore", "docker", "mlflow"),
     *("airflow", "tuf", "cryptography"),
 }
