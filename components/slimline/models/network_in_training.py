@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slimline.contract import BadData, BadParameters
 from slimline.models.build import build, load_weights
+from slimline.models.fake_quantize import attach, parameter_groups
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,14 +24,16 @@ def make_network(task: Task) -> tuple[nn.Module, Optimizer]:
         msg = f"model {task.info.name} has no factory: only a torch model can be trained"
         raise BadData(msg)
     module = build(task.info.factory, task.info.edits)
+    if task.quantization is not None:
+        attach(module, task.quantization)
     load_weights(module, task.weights, f"model {task.info.name}")
     if task.train.x.ndim == 4:  # noqa: PLR2004 - images
         for weight in module.parameters():
             if weight.ndim == 4:  # noqa: PLR2004 - of convolutions
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     _freeze(module, task.frozen)
-    free = [p for p in module.parameters() if p.requires_grad]
     settings = task.settings
+    free = parameter_groups(module, settings.weight_decay)
     made: Optimizer
     if settings.optimizer == "sgd":
         made = torch.optim.SGD(

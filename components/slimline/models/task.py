@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from slimline.models.fake_quantize_plan import FakeQuantization
     from slimline.models.info import ModelInfo
     from slimline.models.settings import FitSettings
     from slimline.models.tensors import Batchable
@@ -43,3 +44,5 @@ class Task:
     """Regular expression; parameters whose name it finds keep their values."""
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """Where a parameter must stay zero, by name: 0 there, 1 elsewhere."""
+    quantization: FakeQuantization | None = None
+    """Layers that compute in levels; `weights` are then those of the network with quantizers."""

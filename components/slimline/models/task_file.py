@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from slimline.models.fake_quantize_plan import FakeQuantization
 from slimline.models.info import ModelInfo
 from slimline.models.settings import FitSettings
 from slimline.models.task import Guide, Task
@@ -35,6 +36,7 @@ class _Words(BaseModel):
     settings: FitSettings
     guide: tuple[Path, float, float] | None
     frozen: str
+    quantization: FakeQuantization | None
 
 
 def write_task(place: Path, task: Task) -> None:
@@ -43,7 +45,12 @@ def write_task(place: Path, task: Task) -> None:
 
     guide = task.guide and (task.guide.path, task.guide.temperature, task.guide.alpha)
     words = _Words(
-        what=task.what, info=task.info, settings=task.settings, guide=guide, frozen=task.frozen
+        what=task.what,
+        info=task.info,
+        settings=task.settings,
+        guide=guide,
+        frozen=task.frozen,
+        quantization=task.quantization,
     )
     (place / _WORDS).write_text(words.model_dump_json())
     tensors = {f"weights.{k}": v.contiguous().clone() for k, v in task.weights.items()}
@@ -73,6 +80,7 @@ def read_task(place: Path) -> Task:
         words.guide and Guide(*words.guide),
         words.frozen,
         _part(tensors, "masks."),
+        words.quantization,
     )
 
 
