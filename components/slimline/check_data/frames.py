@@ -37,9 +37,12 @@ def example_frame(raw: Raw, placement: Placement) -> pd.DataFrame:
     rows: NDArray[np.generic] = raw.x.reshape(len(raw.y), -1)
     low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
     names = np.array([*raw.labels, None], dtype=object)
+    classes = np.full(len(raw.y), MISSING)
+    if raw.task == "classification":
+        classes = np.where(raw.y == MISSING, len(raw.labels), raw.y)
     columns = {
         "id": raw.id,
-        "label": names[np.where(raw.y == MISSING, len(raw.labels), raw.y)],
+        "label": names[classes],
         "place": placement.place.astype(object),
         "missing": missing_values(raw).astype(np.int64),
         "shape": shape_text(raw.x.shape[1:]),
@@ -74,8 +77,10 @@ def class_balance(examples: Examples) -> dict[str, float]:
 
 
 def class_counts(examples: Examples) -> list[int]:
-    """Examples of each class, in the order of the labels."""
+    """Examples of each class, in the order of the labels; none where y is no class."""
     import numpy as np
 
+    if examples.info.task != "classification":
+        return []
     counted = np.bincount(examples.y, minlength=len(examples.info.labels))
     return [int(n) for n in counted]

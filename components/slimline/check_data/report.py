@@ -69,10 +69,13 @@ def _page(evidence: Evidence) -> Iterator[str]:
     shape = shape_text(train.info.shape)
     yield f"<p>{passed} of {of} expectations hold. Examples are {train.info.dtype} {shape}.</p>"
     yield from _expectations(evidence.findings)
-    yield "<h2>Classes</h2>"
-    yield from _classes(evidence.splits)
+    classified = train.info.task == "classification"
+    if classified:
+        yield "<h2>Classes</h2>"
+        yield from _classes(evidence.splits)
     if train.info.dtype == "uint8":
-        yield f"<h2>Training images</h2><p>At most {_PER_CLASS} of a class.</p>"
+        few = f"At most {_PER_CLASS} of a class." if classified else "The first ones."
+        yield f"<h2>Training images</h2><p>{few}</p>"
         yield from _contact_sheet(train)
     else:
         yield "<h2>Features in training</h2>"
@@ -111,6 +114,9 @@ def _classes(splits: Mapping[Split, Examples]) -> Iterator[str]:
 def _contact_sheet(train: Examples) -> Iterator[str]:
     import numpy as np
 
+    if train.info.task != "classification":
+        yield "".join(_image(image) for image in train.x[:_PER_CLASS])
+        return
     yield "<table>"
     for i, label in enumerate(train.info.labels[:_MOST_CLASSES]):
         chosen = np.flatnonzero(train.y == i)[:_PER_CLASS]

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 def run(job: CheckData) -> Numbers:
     """Do the work of `CheckData`."""
     raw = read_source(job.source)
-    log.info("read %d examples of %d classes", len(raw.y), len(raw.labels))
+    log.info("read %d examples of %s, %d classes", len(raw.y), raw.task, len(raw.labels))
     refuse_unusable(raw)
 
     how = Splitting(job.test_fraction, job.selection_fraction, job.salt, job.limit)
@@ -32,8 +32,9 @@ def run(job: CheckData) -> Numbers:
     splits = {split: take(raw, placement, split, job.name) for split in SPLITS}
 
     by_example = validate(example_frame(raw, placement), example_checks(job.expectations, raw))
-    by_split = validate(split_frame(splits), split_checks(job.expectations))
-    findings = (label_order(job.expectations, raw), *by_example.findings, *by_split.findings)
+    by_split = validate(split_frame(splits), split_checks(job.expectations, raw.task))
+    order = (label_order(job.expectations, raw),) if raw.labels else ()
+    findings = (*order, *by_example.findings, *by_split.findings)
     judge(job.name, findings, splits)
 
     for split, examples in splits.items():
@@ -42,6 +43,7 @@ def run(job: CheckData) -> Numbers:
     numbers: dict[str, Any] = {
         "read": len(raw.y),
         **{split: len(examples) for split, examples in splits.items()},
+        "task": raw.task,
         "classes": len(raw.labels),
         "class_balance": {split: class_balance(examples) for split, examples in splits.items()},
         "left_out_by_filter": raw.left_out,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
     from slimline.check_data.spec import Expectations
+    from slimline.data.dataset import Task
     from slimline.data.sources import Raw
 
 _BYTES = (0.0, 255.0)
@@ -83,14 +84,15 @@ def example_checks(expect: Expectations, raw: Raw) -> Iterator[Check]:
         "rows", "at least 1 example", "give a source with examples",
         "ExpectTableRowCountToBeBetween", {"min_value": 1},
     )  # fmt: skip
-    labels = expect.labels or raw.labels
-    yield Check(
-        "label_set",
-        f"labels among {', '.join(labels)}",
-        "correct the labels, or name every class in expectations.labels",
-        "ExpectColumnValuesToBeInSet",
-        {"column": "label", "value_set": list(labels)},
-    )
+    if raw.task == "classification":
+        labels = expect.labels or raw.labels
+        yield Check(
+            "label_set",
+            f"labels among {', '.join(labels)}",
+            "correct the labels, or name every class in expectations.labels",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "label", "value_set": list(labels)},
+        )
     yield Check(
         "missing",
         f"a missing label or value in at most {expect.max_missing:.2%} of the examples",
@@ -102,7 +104,7 @@ def example_checks(expect: Expectations, raw: Raw) -> Iterator[Check]:
     yield from _value_checks(expect, is_image=raw.x.dtype.kind == "u")
 
 
-def split_checks(expect: Expectations) -> Iterator[Check]:
+def split_checks(expect: Expectations, task: Task = "classification") -> Iterator[Check]:
     """Checks on the row of totals."""
     for split in SPLITS:
         least = getattr(expect, f"min_{split}")
@@ -113,6 +115,8 @@ def split_checks(expect: Expectations) -> Iterator[Check]:
             "ExpectColumnMinToBeBetween",
             {"column": f"{split}_examples", "min_value": least},
         )
+        if task != "classification":
+            continue
         yield Check(
             f"{split}_smallest",
             f"at least {expect.min_per_class} examples of each class in {split}",

@@ -27,7 +27,7 @@ def refuse_unusable(raw: Raw) -> None:
     """
     import numpy as np
 
-    if raw.x.size == 0 or len(raw.labels) == 0:
+    if raw.x.size == 0 or (len(raw.labels) == 0 and raw.task != "regression"):
         msg = f"the source holds no example (shape {list(raw.x.shape)}): give one that does"
         raise BadData(msg)
     if raw.x.dtype.kind == "f" and np.isinf(raw.x).any():
@@ -83,6 +83,6 @@ def _not_finite(split: str, examples: Examples) -> list[str]:
 
     if len(examples) == 0:
         return [f"- finite: the {split} split is empty; give more data or another fraction"]
-    if not np.isfinite(examples.x).all():
+    if not (np.isfinite(examples.x).all() and np.isfinite(examples.y).all()):
         return [f"- finite: the {split} split holds NaN or infinity; clean the data"]
     return []

@@ -135,7 +135,17 @@ class NpzSource(_Source):
     kind: Literal["npz"]
     path: str = Field(description="The .npz file.")
     x: str = Field("x", description="Name of the array of examples.")
-    y: str = Field("y", description="Array of labels: integers (class index) or text.")
+    y: str = Field("y", description="Array of labels: integers (class index) or text; or targets.")
+    task: Literal["classification", "regression", "segmentation", "detection"] = Field(
+        "classification",
+        description="What y is: a class; numbers (N,) or (N, outputs); a class for each pixel "
+        "(N, H, W), -1 where none counts; or boxes (N, boxes, 5), padded with class -1.",
+    )
+    columns: tuple[str, ...] = Field(
+        (),
+        description="Further arrays (N,), kept to slice an evaluation by; those of the official "
+        "test part are named test_ and the same.",
+    )
     test_x: str | None = Field(None, description="Official test examples; null: split by hash.")
     test_y: str | None = Field(None, description="Official test labels.")
     labels: Labels = Field(None, description="Class names in order; numbers or sorted names else.")

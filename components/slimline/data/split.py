@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from slimline.data.dataset import DatasetInfo, Examples, Split
 from slimline.data.sources.raw import MISSING, Raw
@@ -102,7 +102,11 @@ def missing_values(raw: Raw) -> NDArray[np.bool_]:
     """True for each example with a missing label or value."""
     import numpy as np
 
-    missing: NDArray[np.bool_] = raw.y == MISSING
+    missing: NDArray[np.bool_] = np.zeros(len(raw.y), np.bool_)
+    if raw.task == "classification":
+        missing = raw.y == MISSING
+    elif raw.y.dtype.kind == "f":
+        missing = np.isnan(raw.y.reshape(len(raw.y), -1)).any(axis=1)
     if raw.x.dtype.kind == "f":
         missing = missing | np.isnan(raw.x).any(axis=tuple(range(1, raw.x.ndim)))
     return missing
@@ -127,13 +131,11 @@ def _limited(place: NDArray[np.str_], digests: list[bytes], limit: int) -> NDArr
     return kept
 
 
-def _repetition(
-    digests: list[bytes], y: NDArray[np.int64], whole: NDArray[np.bool_]
-) -> tuple[int, int]:
-    seen: dict[bytes, list[int]] = {}
-    for digest, label, counts in zip(digests, y.tolist(), whole.tolist(), strict=True):
+def _repetition(digests: list[bytes], y: NDArray[Any], whole: NDArray[np.bool_]) -> tuple[int, int]:
+    seen: dict[bytes, list[bytes]] = {}
+    for digest, target, counts in zip(digests, y, whole.tolist(), strict=True):
         if counts:
-            seen.setdefault(digest, []).append(label)
+            seen.setdefault(digest, []).append(target.tobytes())
     repeated = sum(len(labels) - 1 for labels in seen.values())
     contradicting = sum(len(labels) for labels in seen.values() if len(set(labels)) > 1)
     return repeated, contradicting
@@ -152,5 +154,9 @@ def take(raw: Raw, placement: Placement, split: Split, name: str) -> Examples:
         labels=raw.labels,
         count=len(chosen),
         source_digest=raw.digest,
+        task=raw.task,
+        target_shape=raw.y.shape[1:],
+        columns=tuple(raw.columns),
     )
-    return Examples(info, raw.x[chosen], raw.y[chosen], raw.id[chosen])
+    columns = {column: values[chosen] for column, values in raw.columns.items()}
+    return Examples(info, raw.x[chosen], raw.y[chosen], raw.id[chosen], columns)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
+from slimline.data.dataset import TARGET_TYPES
 from slimline.data.npy import DAMAGE, read_header
 from slimline.data.sources.classes import from_indices, from_names, names_found, numbered
 from slimline.data.sources.files import Files
 from slimline.data.sources.raw import Part, Raw, join, too_large, whole
+from slimline.data.sources.targets import from_targets, targets_fit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,33 +28,56 @@ _MOST_CHANNELS = 4
 
 def read_npz(spec: NpzSource) -> Raw:
     """Read the arrays that the specification names."""
+    import numpy as np
+
     files = Files(spec.max_bytes)
     data = files.read(spec.path, "", "path")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             pairs = [_pair(spec, archive, "x", "y")]
+            columns = _columns(spec, archive, "", len(pairs[0][0]))
             if spec.test_x is not None:
                 pairs.append(_pair(spec, archive, "test_x", "test_y"))
+                more = _columns(spec, archive, "test_", len(pairs[1][0]))
+                columns = {k: np.concatenate([v, more[k]]) for k, v in columns.items()}
     except DAMAGE as error:
         msg = f"source.path: {spec.path!r} is no sound .npz ({error}): write it again"
         raise BadData(msg) from error
     labels, parts = _labelled(spec, pairs)
-    return join(parts[0], parts[1] if len(parts) > 1 else None, labels, files.digest)
+    joined = join(parts[0], parts[1] if len(parts) > 1 else None, labels, files.digest)
+    return replace(joined, task=spec.task, columns=columns)
 
 
 def _pair(
     spec: NpzSource, archive: zipfile.ZipFile, x: str, y: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    examples = _examples(_member(spec, archive, x), getattr(spec, x))
-    labels = _member(spec, archive, y)
-    if labels.ndim != 1 or len(labels) != len(examples):
-        found = f"{getattr(spec, y)} {list(labels.shape)}"
-        msg = f"source.{y}: array {found} must be one label for each of {len(examples)} examples"
+    examples = _examples(_member(spec, archive, getattr(spec, x), x), getattr(spec, x))
+    labels = _member(spec, archive, getattr(spec, y), y)
+    if spec.task == "classification":
+        fits = labels.ndim == 1
+    else:
+        fits = targets_fit(labels, spec.task, examples.shape)
+    if not fits or len(labels) != len(examples):
+        found = f"{getattr(spec, y)} {labels.dtype}{list(labels.shape)}"
+        what = "label" if spec.task == "classification" else f"target of {spec.task}"
+        msg = f"source.{y}: array {found} must be one {what} for each of {len(examples)} examples"
         raise BadData(msg)
     return examples, labels
 
 
-def _member(spec: NpzSource, archive: zipfile.ZipFile, parameter: str) -> NDArray[Any]:
+def _columns(
+    spec: NpzSource, archive: zipfile.ZipFile, prefix: str, count: int
+) -> dict[str, NDArray[Any]]:
+    found = {name: _member(spec, archive, prefix + name, "columns") for name in spec.columns}
+    for name, column in found.items():
+        if column.shape != (count,) or column.dtype.kind not in "biufU":
+            given = f"array {prefix + name} is {column.dtype}{list(column.shape)}"
+            msg = f"source.columns: {given}; give numbers, booleans or text, one of {count} each"
+            raise BadData(msg)
+    return found
+
+
+def _member(spec: NpzSource, archive: zipfile.ZipFile, name: str, parameter: str) -> NDArray[Any]:
     """Read one array once its header is known to be harmless.
 
     Raises:
@@ -59,7 +85,6 @@ def _member(spec: NpzSource, archive: zipfile.ZipFile, parameter: str) -> NDArra
     """
     import numpy as np
 
-    name = str(getattr(spec, parameter))
     found = [n.removesuffix(".npy") for n in archive.namelist()]
     if name not in found:
         msg = f"source.{parameter}: no array {name!r} in {spec.path!r}; there are: {found}"
@@ -120,6 +145,10 @@ def _examples(array: NDArray[Any], name: str) -> NDArray[np.generic]:
 def _labelled(
     spec: NpzSource, pairs: list[tuple[NDArray[Any], NDArray[Any]]]
 ) -> tuple[tuple[str, ...], list[Part]]:
+    if spec.task != "classification":
+        return from_targets([y for _, y in pairs], spec.task, spec.labels), [
+            whole(x, y.astype(TARGET_TYPES[spec.task])) for x, y in pairs
+        ]
     kinds = {y.dtype.kind for _, y in pairs}
     if kinds <= {"i", "u"}:
         ys = [from_indices(y, spec.labels, spec.path) for _, y in pairs]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from slimline.data.dataset import Task
 
 MISSING = -1
 """The class index of an example whose label is missing."""
@@ -21,8 +25,8 @@ class Raw:
 
     x: NDArray[np.generic]
     """uint8 images (n, height, width, channels), or float32 rows (n, features)."""
-    y: NDArray[np.int64]
-    """Class index; `MISSING` where the label is missing."""
+    y: NDArray[Any]
+    """Class index, `MISSING` where the label is missing; or another task's targets."""
     id: NDArray[np.int64]
     """The example's place in its source, counted over all files from 0."""
     test: NDArray[np.bool_] | None
@@ -32,6 +36,9 @@ class Raw:
     """sha256 over what was read."""
     left_out: int = 0
     """Rows that the specification's filter left out."""
+    task: Task = "classification"
+    columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """What else is told about each example."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,14 @@ class Part:
     """One part of a source: the training files, or the official test files."""
 
     x: NDArray[np.generic]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     rows: NDArray[np.int64]
     """Places in the part, those of left-out rows missing."""
     total: int
     """Rows in the part, those left out included."""
 
 
-def whole(x: NDArray[np.generic], y: NDArray[np.int64]) -> Part:
+def whole(x: NDArray[np.generic], y: NDArray[Any]) -> Part:
     """A part of which nothing was left out."""
     import numpy as np
 
