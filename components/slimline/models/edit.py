@@ -104,6 +104,7 @@ def _cut_tensor(layer: nn.Module, attribute: str, edit: Cut) -> None:
         setattr(layer, attribute, torch.nn.Parameter(after, requires_grad=before.requires_grad))
     else:
         setattr(layer, attribute, after)
+    _match_groups(layer, attribute, edit, before.shape[edit.axis])
 
 
 def _cut_padding(layer: nn.Module, edit: Cut) -> None:
@@ -136,17 +137,70 @@ def _unfit(edit: Edit, why: str) -> BadData:
 
 
 def _match_attributes(layer: nn.Module) -> None:
+    """Let a layer's sizes say what its tensors are; groups follow where they are cut."""
     from torch import nn
-    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.conv import _ConvNd
 
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        # A grouped convolution is cut by whole groups, so what one group makes stays the same.
-        per_group = layer.out_channels // layer.groups
-        layer.out_channels = layer.weight.shape[0]
-        layer.groups = layer.out_channels // per_group if layer.groups > 1 else 1
-        layer.in_channels = layer.weight.shape[1] * layer.groups
+    if isinstance(layer, _ConvNd):
+        sizes = layer.weight.shape[:2]
+        one, other = reversed(sizes) if layer.transposed else sizes
+        # The second axis of a weight counts what lies in one group.
+        layer.out_channels = one * (layer.groups if layer.transposed else 1)
+        layer.in_channels = other * (1 if layer.transposed else layer.groups)
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, _BatchNorm):
+    elif isinstance(layer, nn.Embedding):
+        layer.num_embeddings, layer.embedding_dim = layer.weight.shape
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(layer.weight)
+    elif isinstance(layer, nn.RNNBase):
+        (_, layer.input_size), (_, layer.hidden_size) = (w.shape for w in layer.all_weights[0][:2])
+        layer.flatten_parameters()
+    elif isinstance(layer, nn.MultiheadAttention):
+        _match_attention(layer)
+    else:
+        _match_norm(layer)
+
+
+def _match_norm(layer: nn.Module) -> None:
+    from torch import nn
+    from torch.nn.modules.batchnorm import _NormBase
+
+    if isinstance(layer, _NormBase):
         sized = layer.running_mean if layer.running_mean is not None else layer.weight
         layer.num_features = len(sized)
+    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        layer.normalized_shape = tuple(layer.weight.shape)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_channels = len(layer.weight)
+
+
+def _match_attention(layer: nn.MultiheadAttention) -> None:
+    """Heads keep their width, so their number follows; it holds for packed projections alone."""
+    packed: Tensor | None = layer.in_proj_weight
+    if packed is not None:
+        layer.embed_dim = layer.kdim = layer.vdim = packed.shape[1]
+        layer.num_heads = packed.shape[0] // 3 // layer.head_dim
+
+
+def _match_groups(layer: nn.Module, attribute: str, edit: Cut, size: int) -> None:
+    """Groups that are cut as a whole are fewer; where each loses as many, their number stays."""
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    if attribute != "weight" or edit.axis != 0:
+        return
+    if isinstance(layer, _ConvNd) and layer.groups > 1:
+        layer.groups = _groups_left(edit, size, layer.groups)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_groups = _groups_left(edit, size, layer.num_groups)
+
+
+def _groups_left(edit: Cut, size: int, groups: int) -> int:
+    each = size // groups
+    counts = [sum(i // each == group for i in edit.keep) for group in range(groups)]
+    if set(counts) <= {0, each}:
+        return counts.count(each)
+    if len(set(counts)) > 1:
+        raise _unfit(edit, f"of its {groups} groups each must lose all or as many as the others")
+    return groups
