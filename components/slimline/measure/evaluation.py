@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from slimline.contract import BadData
 
@@ -24,6 +24,16 @@ class Interval(BaseModel):
     high: float
 
 
+class ReliabilityBin(BaseModel):
+    """Examples whose confidence is about the same, and how many of them were right."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    confidence: float
+    accuracy: float
+    examples: int
+
+
 class StageNumbers(BaseModel):
     """One model, measured beside the others in the same run."""
 
@@ -32,8 +42,10 @@ class StageNumbers(BaseModel):
     stage: str
     model_digest: str
     """Digest of the `Model` artifact."""
-    accuracy: Interval
+    accuracy: Interval | None = None
+    """Of a classifier; None for any other task."""
     per_class: dict[str, float]
+    """Accuracy of each class; intersection over union, or average precision, of other tasks."""
     bytes: int
     """Size of `model.onnx`."""
     latency_ms: Interval
@@ -48,6 +60,36 @@ class StageNumbers(BaseModel):
     """Fastest round: what the machine can do when nobody else uses it."""
     speedup_interval: Interval | None = None
     """`speedup` again, with the order-statistic interval of the median."""
+    score: Interval | None = None
+    """The metric that the evaluation is about, where that is not accuracy."""
+    latency_p95_ms: float | None = None
+    """95 of 100 single calls took no longer."""
+    cpu_ms: float | None = None
+    """Processor time of one call, all threads: at a fixed clock, energy grows with it. No joules
+    were measured."""
+    batch: int | None = None
+    """Examples in a call of `batch_latency_ms`."""
+    batch_latency_ms: Interval | None = None
+    """Median of one call with `batch` examples."""
+    batch_speedup: Interval | None = None
+    ece: float | None = None
+    """Expected calibration error, of a classifier."""
+    brier: float | None = None
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+    @property
+    def measured(self) -> Interval:
+        """The metric that the evaluation is about."""
+        found = self.score or self.accuracy
+        assert found is not None  # noqa: S101 - the validator saw to it
+        return found
+
+    @model_validator(mode="after")
+    def _has_a_result(self) -> Self:
+        if self.score is None and self.accuracy is None:
+            msg = "a stage has accuracy or score: give one of them"
+            raise ValueError(msg)
+        return self
 
 
 class NonInferiority(BaseModel):
@@ -57,15 +99,64 @@ class NonInferiority(BaseModel):
 
     method: str
     margin: float
-    """Largest drop in accuracy that is still accepted, as a fraction."""
+    """Largest drop that is still accepted: a fraction, or in the metric's own unit."""
     confidence: float
     drop: float
-    """Baseline accuracy less candidate accuracy."""
+    """How much worse the candidate is: its fall, or its rise where less is better."""
     upper_bound: float
     """One-sided upper confidence bound of the drop."""
-    only_baseline_right: int
-    only_candidate_right: int
+    only_baseline_right: int = 0
+    only_candidate_right: int = 0
     examples: int
+    metric: str = "accuracy"
+    higher_is_better: bool = True
+
+
+class SliceComparison(BaseModel):
+    """The same for one class, or for some of the examples; see `measure.slices` for its bound."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    """`class cat`, or the condition: `light=dark`."""
+    metric: str
+    examples: int = Field(ge=1)
+    baseline: float
+    candidate: float
+    drop: float
+    only_baseline_right: int | None = None
+    only_candidate_right: int | None = None
+    """Where right and wrong can be counted."""
+    standard_error: float = Field(default=0.0, ge=0)
+    """Of the drop, by a paired bootstrap, where they cannot."""
+
+
+class Condition(BaseModel):
+    """Accuracy of both under one corruption."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    corruption: str
+    severity: int
+    baseline: float
+    candidate: float
+
+
+class Shift(BaseModel):
+    """How much worse the candidate is in something besides the metric, on the same examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str
+    confidence: float
+    baseline: float
+    candidate: float
+    drop: float
+    """More is worse."""
+    upper_bound: float
+    """One-sided."""
+    examples: int
+    conditions: tuple[Condition, ...] = ()
 
 
 class EvaluationRecord(BaseModel):
@@ -84,6 +175,13 @@ class EvaluationRecord(BaseModel):
     """Processor, cores, and how busy it was while latency was measured."""
     rounds: int = 0
     """Rounds of the latency measurement."""
+    task: Literal["classification", "regression", "segmentation", "detection"] = "classification"
+    slices: tuple[SliceComparison, ...] = ()
+    """Classes first, then slices; judged together."""
+    robustness: Shift | None = None
+    """Accuracy on corrupted images; None where it was not measured."""
+    calibration: Shift | None = None
+    """Expected calibration error."""
 
 
 def speed_in_words(stage: StageNumbers, baseline: str) -> str:

@@ -53,23 +53,28 @@ def build(factory: Factory, edits: Iterable[Edit] = ()) -> nn.Module:
     return apply_edits(module, edits)
 
 
-def find_factory(call: str) -> Callable[..., Any]:
+def find_factory(call: str, what: str = "factory") -> Callable[..., Any]:
     """Import the function that `module:function` names, if its package is trusted.
+
+    Args:
+        call: its name.
+        what: it is for, in errors: a factory, a metric.
 
     Raises:
         BadParameters: when it is not trusted or not there.
     """
     module, _, attribute = call.partition(":")
-    _check_trusted(call, module)
+    _check_trusted(call, module, what)
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        msg = f"factory {call} cannot be imported: {error}; give module:function of one that can"
+        msg = f"{what} {call} cannot be imported: {error}; give module:function of one that can"
         raise BadParameters(msg) from error
     # A trusted module also holds what it imported from elsewhere: that is not its factory.
-    _check_trusted(call, getattr(function, "__module__", None) or "builtins")
+    _check_trusted(call, getattr(function, "__module__", None) or "builtins", what)
     if not callable(function):
-        msg = f"factory {call} is not a function: give one that returns a torch.nn.Module"
+        gives = "a torch.nn.Module" if what == "factory" else "a number for each example"
+        msg = f"{what} {call} is not a function: give one that returns {gives}"
         raise BadParameters(msg)
     found: Callable[..., Any] = function
     return found
@@ -165,11 +170,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     module.load_state_dict(dict(weights), strict=False)
 
 
-def _check_trusted(call: str, module: str) -> None:
+def _check_trusted(call: str, module: str, what: str = "factory") -> None:
     trusted = _trusted()
     if not any(module == name or module.startswith(f"{name}.") for name in trusted):
         msg = (
-            f"factory {call} is of {module}, which is not trusted here; trusted are "
+            f"{what} {call} is of {module}, which is not trusted here; trusted are "
             f"{', '.join(trusted)}: name its package in {MODULES_VARIABLE} if you trust its code"
         )
         raise BadParameters(msg)

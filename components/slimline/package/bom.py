@@ -72,20 +72,23 @@ def _model(
 
 
 def _model_card(job: BuildPackage, info: ModelInfo, record: EvaluationRecord) -> dict[str, Any]:
-    candidate = record.stages[-1]
+    candidate, name = record.stages[-1], record.non_inferiority.metric
+    by_class = "accuracy" if record.task == "classification" else name
     metrics = [
-        _metric("accuracy", candidate.accuracy.value, interval=candidate.accuracy),
+        _metric(name, candidate.measured.value, interval=candidate.measured),
         _metric("latency ms", candidate.latency_ms.value, interval=candidate.latency_ms),
-        *(_metric("accuracy", v, slice=f"class {n}") for n, v in candidate.per_class.items()),
+        *(_metric(by_class, v, slice=f"class {n}") for n, v in candidate.per_class.items()),
     ]
     card: dict[str, Any] = {
         "bom-ref": "model-card",
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": "classification",
+            "task": record.task,
             "datasets": [{"ref": "test-data"}],
             "inputs": [{"format": info.preprocessing.dtype}],
-            "outputs": [{"format": "float32 logits"}],
+            "outputs": [
+                {"format": "float32 logits" if record.task == "classification" else "float32"}
+            ],
         },
         "quantitativeAnalysis": {"performanceMetrics": metrics},
     }

@@ -19,6 +19,9 @@ _DEMANDS = {
     "confidence": "least confidence of that bound, one-sided",
     "min_accuracy": "least accuracy, a fraction",
     "per_class_max_drop": "largest drop in the accuracy of a class, a fraction",
+    "slice_max_drop": "largest drop of a class or slice, by Holm's corrected bound",
+    "max_robustness_drop": "largest drop in accuracy on corrupted images, upper bound",
+    "max_ece_rise": "largest rise of the calibration error, upper bound",
     "max_bytes": "most bytes of model.onnx",
     "max_latency_ms": "longest median latency, ms",
     "max_memory_mb": "most memory, MB",
@@ -38,7 +41,7 @@ def write_card(
     """The card as Markdown; no time and no place is in it."""
     lines = [f"# {job.name}", "", job.description or _UNSTATED, ""]
     lines += _section("Owner", [job.owner or _UNSTATED])
-    lines += _section("Intended use", _use(info))
+    lines += _section("Intended use", _use(info, record))
     lines += _section("Limits", [job.limits or _UNSTATED, *_weakest(record)])
     lines += _section("Data", _data(job, data, record))
     lines += _section("Numbers", _table(record))
@@ -53,21 +56,30 @@ def _section(title: str, body: list[str]) -> list[str]:
     return [f"## {title}", "", *(body or [_UNSTATED]), ""]
 
 
-def _use(info: ModelInfo) -> list[str]:
+def _use(info: ModelInfo, record: EvaluationRecord) -> list[str]:
     shape = " x ".join(str(side) for side in info.preprocessing.shape)
     steps = ", ".join(step.op for step in info.preprocessing.steps) or "none"
+    named = ", ".join(info.labels)
+    told = f"Does {record.task}{f' of {len(info.labels)} classes: {named}' if named else ''}."
+    output = f"float32, as the metric {record.non_inferiority.metric} takes it."
+    if record.task == "classification" and info.labels:
+        told = f"Tells which of {len(info.labels)} classes an input is: {named}."
+        output = f"{len(info.labels)} logits, in the order of the classes."
     return [
-        f"Tells which of {len(info.labels)} classes an input is: {', '.join(info.labels)}.",
+        told,
         "",
         f"- Input: {info.preprocessing.dtype}, {shape}; preprocessing: {steps}.",
-        f"- Output: {len(info.labels)} logits, in the order of the classes.",
+        f"- Output: {output}",
     ]
 
 
 def _weakest(record: EvaluationRecord) -> list[str]:
     per_class = record.stages[-1].per_class
+    if not per_class:
+        return []
     label = min(per_class, key=lambda name: (per_class[name], name))
-    return ["", f"Weakest class: {label}, accuracy {per_class[label]:.4f}."]
+    what = "accuracy" if record.task == "classification" else record.non_inferiority.metric
+    return ["", f"Weakest class: {label}, {what} {per_class[label]:.4f}."]
 
 
 def _data(job: BuildPackage, data: DatasetInfo, record: EvaluationRecord) -> list[str]:
@@ -81,8 +93,9 @@ def _data(job: BuildPackage, data: DatasetInfo, record: EvaluationRecord) -> lis
 
 
 def _table(record: EvaluationRecord) -> list[str]:
+    name = record.non_inferiority.metric
     head = [
-        "| stage | accuracy (interval) | bytes | times smaller | latency ms (interval) | speed |",
+        f"| stage | {name} (interval) | bytes | times smaller | latency ms (interval) | speed |",
         "|---|---|---|---|---|---|",
     ]
     first, last = record.stages[0], record.stages[-1]
@@ -109,7 +122,7 @@ def _needs(job: BuildPackage, info: ModelInfo, record: EvaluationRecord) -> list
 
 def _row(stage: StageNumbers) -> str:
     accuracy, latency = (
-        f"{n.value:.4f} ({n.low:.4f} to {n.high:.4f})" for n in (stage.accuracy, stage.latency_ms)
+        f"{n.value:.4f} ({n.low:.4f} to {n.high:.4f})" for n in (stage.measured, stage.latency_ms)
     )
     size = f"{stage.bytes} | {stage.shrink:.2f}"
     return f"| {stage.stage} | {accuracy} | {size} | {latency} | {stage.speedup:.2f} |"
@@ -123,8 +136,13 @@ def _judged(record: EvaluationRecord, judged: VerdictRecord) -> list[str]:
         if value is not None
     )
     finding = (
-        f"Accuracy dropped by {paired.drop:.4f} against {record.stages[0].stage}; with "
+        f"{_capital(paired.metric)} {'dropped' if paired.higher_is_better else 'rose'} by "
+        f"{paired.drop:.4f} against {record.stages[0].stage}; with "
         f"{100 * paired.confidence:.4g} % confidence by no more than {paired.upper_bound:.4f} "
         f"({paired.method}, {paired.examples} examples). Demands that were met:"
     )
     return [finding, "", *demands]
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]

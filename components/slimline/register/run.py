@@ -80,12 +80,13 @@ def _same(what: str, name: str, found: str, wanted: str) -> None:
 def _metrics(record: EvaluationRecord) -> dict[str, float]:
     """The candidate's numbers, and those that set it beside the baseline."""
     candidate, baseline = record.stages[-1], record.stages[0]
+    name, found = record.non_inferiority.metric.replace(":", "."), candidate.measured
     return {
-        "accuracy": candidate.accuracy.value,
-        "accuracy_low": candidate.accuracy.low,
-        "accuracy_high": candidate.accuracy.high,
-        "accuracy_baseline": baseline.accuracy.value,
-        "accuracy_drop_upper_bound": record.non_inferiority.upper_bound,
+        name: found.value,
+        f"{name}_low": found.low,
+        f"{name}_high": found.high,
+        f"{name}_baseline": baseline.measured.value,
+        f"{name}_drop_upper_bound": record.non_inferiority.upper_bound,
         "bytes": float(candidate.bytes),
         "latency_ms": candidate.latency_ms.value,
         "memory_mb": candidate.memory_mb,
