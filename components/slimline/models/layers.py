@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 KNOWN = frozenset(
     {
-        *("Identity", "Sequential", "Flatten", "Dropout", "Embedding"),
+        *("Identity", "Sequential", "Flatten", "Unflatten", "Dropout", "Embedding"),
         *("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"),
         *("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm"),
         *("ReLU", "ReLU6", "LeakyReLU", "Hardswish", "Hardsigmoid", "Hardtanh", "SiLU", "GELU"),
         *("ELU", "Mish", "Sigmoid", "Tanh", "Softplus"),
         *("AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d"),
-        *("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"),
+        *("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool2d"),
     }
 )
 
