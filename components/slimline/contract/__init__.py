@@ -33,7 +33,7 @@ from slimline.contract.errors import (
     SlimlineError,
     TryLater,
 )
-from slimline.contract.job import checkpoint, execute
+from slimline.contract.job import checkpoint, execute, run_inside
 from slimline.contract.log import Meter, get_logger, progress
 from slimline.contract.resources import Access, Resources, memory_bytes
 from slimline.contract.secrets import secret
@@ -74,6 +74,7 @@ __all__ = [
     "open_store",
     "output",
     "progress",
+    "run_inside",
     "safe_join",
     "secret",
     "sha256_file",

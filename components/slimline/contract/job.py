@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 IMAGE_VARIABLE = "SLIMLINE_IMAGE_DIGEST"
 """Names the digest of the image that a job runs in; set by runners that use images."""
-_CHECKPOINT: ContextVar[Checkpoint | None] = ContextVar("checkpoint", default=None)
+_RUNNING: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,46 @@ class Checkpoint:
         self.store.delete(f"artifacts/{digest}.json")
 
 
+@dataclass(frozen=True)
+class _Running:
+    """What a job knows of itself while its work goes on."""
+
+    saved: Checkpoint
+    image: str
+    work_dir: Path
+
+
 def checkpoint() -> Checkpoint:
     """The checkpoint of the job that runs now; for `run.py` files of long work."""
-    found = _CHECKPOINT.get()
+    return _running("checkpoint()").saved
+
+
+def run_inside(component: Component) -> Outcome:
+    """Reuse or do another component's job from within the work of the job that runs now.
+
+    Store and image are those of the job that runs, and so are identity, checkpoint and manifest
+    those that a DAG in this image would give it: both share what was made. The code of what runs
+    inside is not in the digest of the outer one's code: that says `Component.outside`.
+
+    Returns:
+        The manifest, and the outputs as the store has them; fetch those that you read.
+
+    Raises:
+        Killed: on SIGTERM, when the inner job has saved what it reached.
+    """
+    outer = _running("run_inside()")
+    place = Path(tempfile.mkdtemp(prefix="inside-", dir=outer.work_dir))
+    try:
+        done = execute(component, outer.saved.store, work_dir=place, image=outer.image)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return Outcome(done.manifest, stored_outputs(component, done.manifest))
+
+
+def _running(what: str) -> _Running:
+    found = _RUNNING.get()
     if found is None:
-        msg = "checkpoint() is for code that a job runs"
+        msg = f"{what} is for code that a job runs"
         raise RuntimeError(msg)
     return found
 
@@ -211,12 +246,12 @@ def _work(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     staged = _stage(component, work_dir)
     saved = Checkpoint(_made(work_dir / "checkpoint"), store, identity.digest)
-    token = _CHECKPOINT.set(saved)
+    token = _RUNNING.set(_Running(saved, identity.image, work_dir))
     try:
         with _sigterm_raises():
             numbers = type(component).work()(staged)
     finally:
-        _CHECKPOINT.reset(token)
+        _RUNNING.reset(token)
     outputs = {name: save_artifact(store, _output(staged, name)) for name in component.outputs()}
     manifest = Manifest(
         identity=identity,
