@@ -35,6 +35,6 @@ class Healing(BaseModel):
     )
 
     def healing_settings(self, epochs: int) -> FitSettings:
-        """The settings of the fit."""
-        own = self.model_dump(include=set(Healing.model_fields) & set(FitSettings.model_fields))
+        """The settings of the fit: these, and whatever else of a fit's a room lets one choose."""
+        own = self.model_dump(include=set(type(self).model_fields) & set(FitSettings.model_fields))
         return FitSettings.model_validate({**own, "epochs": epochs})

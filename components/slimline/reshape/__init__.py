@@ -1,0 +1,1 @@
+"""Give a network another form: layers merged, factorised, swapped, dropped or grown."""
