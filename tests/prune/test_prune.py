@@ -85,9 +85,15 @@ def test_the_largest_weights_are_those_that_stay():
 
 
 def test_without_healing_the_cut_weights_are_kept_as_they_are():
-    numbers = prune(epochs=0).manifest.numbers
+    numbers = prune(epochs=0, reestimate=False).manifest.numbers
     assert numbers["accuracy"] == numbers["accuracy_cut"]
     assert numbers["epochs"] == 0
+
+
+def test_new_batch_norm_statistics_win_accuracy_back_before_any_healing():
+    numbers = prune(epochs=0).manifest.numbers
+    assert numbers["accuracy"] == numbers["accuracy_reestimated"]
+    assert numbers["accuracy"] > numbers["accuracy_cut"] + 0.1
 
 
 def test_a_pruned_model_can_be_pruned_again(structured):

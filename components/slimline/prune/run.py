@@ -1,22 +1,29 @@
-"""Prune: cut, prove that the cut is real, heal, keep."""
+"""Prune: cut, prove that the cut is real, heal, cut again, keep."""
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slimline.contract import BadParameters, get_logger
+import torch
+
+from slimline.contract import BadParameters, checkpoint, get_logger
 from slimline.data.dataset import load_examples
-from slimline.models.build import load_torch_model, load_weights, save_torch_model
+from slimline.models.build import build, load_torch_model, load_weights, save_torch_model
 from slimline.models.curve import write_report
-from slimline.models.fit import accuracy, fit
+from slimline.models.fit import accuracy
+from slimline.models.heal import heal
 from slimline.models.network import example_input, mac_count, parameter_count
-from slimline.models.settings import FitSettings
-from slimline.models.task import Guide, Task
-from slimline.models.tensors import to_tensors
-from slimline.prune.cut import cut_channels
-from slimline.prune.sparse import apply_masks, magnitude_masks, sparsity
+from slimline.models.tensors import Batchable, to_tensors
+from slimline.prune.blocks import remove_blocks
+from slimline.prune.cut import CutNetwork, full_widths, rank_channels
+from slimline.prune.nm import n_m_masks
+from slimline.prune.sparse import apply_masks, magnitude_masks, sparsity, stored_bytes
+from slimline.prune.statistics import better_of, reestimated
+from slimline.prune.steps import Step, keep_step, kept_step, share_done, together
+from slimline.prune.target import Target, narrow_to
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
     from slimline.contract import Numbers
     from slimline.models.fit import Fitted
     from slimline.models.info import ModelInfo
-    from slimline.models.tensors import Batchable
     from slimline.prune.spec import Prune
 
 log = get_logger(__name__)
@@ -32,112 +38,217 @@ _TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
-class _Pruned:
-    module: nn.Module
+class _Given:
+    """What does not change while the job runs."""
+
+    uncut: nn.Module
     info: ModelInfo
-    masks: dict[str, Tensor]
-    widths: dict[str, str]
-    left_alone: dict[str, str]
+    train: Batchable
+    selection: Batchable
+    samples: Batchable
+    """Of the training split: what is measured to choose."""
+
+    @property
+    def example(self) -> Tensor:
+        return example_input(self.info, batch=2)
 
 
 def run(job: Prune) -> Numbers:
-    """Cut and heal the model."""
+    """Cut and heal the model, step by step, going on from the step that a killed try reached."""
     started = time.monotonic()
-    module, info = load_torch_model(job.model.path)
-    train = to_tensors(load_examples(job.train.path, split="train"), info)
-    selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
-    before = _measured(module, info, selection)
-    pruned = _structured(job, module, info) if job.method == "structured" else None
-    pruned = pruned or _magnitude(job, module, info)
-    cut = _measured(pruned.module, pruned.info, selection)
-    _check_effect(job, before, cut)
-    log.info(
-        "prune: %d -> %d parameters, sparsity %.1f %%, selection accuracy %.2f %% -> %.2f %%",
-        before["parameters"],
-        cut["parameters"],
-        100 * cut["sparsity"],
-        100 * before["accuracy"],
-        100 * cut["accuracy"],
-    )
-    healed = _heal(job, pruned, train, selection) if job.epochs else None
-    after = _measured(pruned.module, pruned.info, selection)
-    _check_effect(job, before, after)
-    save_torch_model(pruned.module, pruned.info, job.pruned.path)
-    numbers: Numbers = {f"{k}_before": v for k, v in before.items()}
-    numbers |= after
-    numbers |= {
-        "accuracy_cut": cut["accuracy"],
-        "epochs": len(healed.history) if healed else 0,
-        "resumed_from_epoch": healed.resumed_from if healed else 0,
-        "widths": pruned.widths,
-        "left_alone": pruned.left_alone,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    title = f"{pruned.info.name}: {pruned.info.stage}"
+    given = _load(job)
+    before = _measured(given.uncut, given.info, given.selection)
+    step, module, masks = _start(given)
+    resumed_from, healed = step.number, None
+    for number in range(max(1, step.number), job.steps + 1):
+        if number > step.number:
+            step = step.model_copy(update={"number": number})
+            cut = _cut(job, given, step, module)
+            if not cut.edits and not cut.masks:
+                step = step.model_copy(update={"left_alone": cut.left_alone})
+                continue
+            module, masks = _settled(job, given, cut), cut.masks
+            step = _told(job, given, step, cut, module)
+            keep_step(checkpoint(), step, module.state_dict(), masks)
+        healed = _heal(job, given, step, module, masks)
+        step = _closed(step, healed)
+    after = _measured(module, step.info, given.selection)
+    _check_effect(job, before, after, step)
+    save_torch_model(module, step.info, job.pruned.path)
+    numbers = _numbers(step, before, after, healed)
+    numbers |= {"resumed_from_step": resumed_from, "seconds": round(time.monotonic() - started, 3)}
+    title = f"{step.info.name}: {step.info.stage}"
     write_report(job.report.path, title, numbers, healed.history if healed else ())
     return numbers
 
 
-def _structured(job: Prune, module: nn.Module, info: ModelInfo) -> _Pruned:
-    cut = cut_channels(module, example_input(info, batch=2), job)
+def _load(job: Prune) -> _Given:
+    module, info = load_torch_model(job.model.path)
+    train = to_tensors(load_examples(job.train.path, split="train"), info)
+    selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
+    draw = torch.Generator().manual_seed(job.seed)
+    some = torch.randperm(len(train), generator=draw)[: job.samples]
+    return _Given(module, info, train, selection, Batchable(train.x[some], train.y[some]))
+
+
+def _start(given: _Given) -> tuple[Step, nn.Module, dict[str, Tensor]]:
+    """The uncut network; or the cut one that a killed try was about to heal."""
+    saved = checkpoint()
+    kept = kept_step(saved.path) if saved.restore() else None
+    if kept is None or kept[0].info.factory is None:
+        return Step(info=given.info), copy.deepcopy(given.uncut), {}
+    step, weights, masks = kept
+    assert step.info.factory is not None  # noqa: S101 - looked at above
+    module = build(step.info.factory, step.info.edits)
+    load_weights(module, weights, f"model {step.info.name}")
+    log.info("prune: goes on with step %d, whose cut is kept", step.number)
+    return step, module.eval(), masks
+
+
+def _cut(job: Prune, given: _Given, step: Step, module: nn.Module) -> CutNetwork:
+    """Cut a network until this step's share of the way, counted from the uncut one, is done."""
+    share = share_done(step.number, job.steps, job.schedule)
+    target = Target(job, given.uncut, given.info, share)
+    if job.method == "structured":
+        uncut = step.info.edits == given.info.edits
+        full = None if uncut else full_widths(given.uncut, given.example)
+        channels = rank_channels(module, given.example, job, given.samples, full)
+        ratio = job.target == "ratio"
+        keep = channels.keep(job.ratio * share) if ratio else narrow_to(channels, target)
+        return channels.cut(keep, tuple(target.probes))
+    if job.method == "blocks":
+        return remove_blocks(module, given.uncut, given.example, given.samples, target)
+    if job.method == "n_m":
+        masks, left_alone = n_m_masks(module, job, given.samples)
+    else:
+        masks, left_alone = magnitude_masks(module, job, given.samples, share), {}
+    cut = copy.deepcopy(module)
+    apply_masks(cut, masks)
+    return CutNetwork(cut, masks=masks, left_alone=left_alone)
+
+
+def _settled(job: Prune, given: _Given, cut: CutNetwork) -> nn.Module:
+    """The cut network, with batch norm statistics that suit it."""
+    made = reestimated(cut.module, given.samples, job.batch_size) if job.reestimate else None
+    return better_of(cut.module, made, given.selection) if made else cut.module
+
+
+def _told(job: Prune, given: _Given, step: Step, cut: CutNetwork, settled: nn.Module) -> Step:
+    """The step after a cut: its edits, and what the report is to say."""
     for layer, why in cut.left_alone.items():
         log.info("prune: %s is left alone: %s", layer, why)
-    said = f"channels cut by {job.ratio:g} ({job.importance}, {job.scope}, x{job.round_to})"
     update = {
         "stage": job.stage,
-        "edits": (*info.edits, *cut.edits),
-        "history": (*info.history, said),
+        "edits": (*step.info.edits, *cut.edits),
+        "history": (*given.info.history, _said(job)),
     }
-    return _Pruned(cut.module, info.model_copy(update=update), {}, cut.widths, cut.left_alone)
-
-
-def _magnitude(job: Prune, module: nn.Module, info: ModelInfo) -> _Pruned:
-    masks = magnitude_masks(module, job)
-    apply_masks(module, masks)
-    said = f"{job.ratio:g} of the weights set to zero ({job.scope})"
-    update = {"stage": job.stage, "history": (*info.history, said)}
-    return _Pruned(module, info.model_copy(update=update), masks, {}, {})
-
-
-def _heal(job: Prune, pruned: _Pruned, train: Batchable, selection: Batchable) -> Fitted:
-    """Fit the cut network to the uncut one's answers; fills its weights."""
-    settings = FitSettings(
-        epochs=job.epochs,
-        batch_size=job.batch_size,
-        learning_rate=job.learning_rate,
-        augmentation=job.augmentation,
-        precision=job.precision,
-        seed=job.seed,
-        devices=job.devices,
+    info = step.info.model_copy(update=update)
+    raw = _measured(cut.module, info, given.selection)
+    row = {**raw, "accuracy_cut": raw["accuracy"]}
+    row["accuracy"] = row["accuracy_reestimated"] = accuracy(settled, given.selection)
+    log.info(
+        "prune: step %d/%d: %d parameters, %d MACs, sparsity %.1f %%, selection accuracy %.2f %%",
+        step.number,
+        job.steps,
+        row["parameters"],
+        row["macs"],
+        100 * row["sparsity"],
+        100 * row["accuracy"],
     )
-    weights = {k: v.clone() for k, v in pruned.module.state_dict().items()}
-    guide = Guide(job.model.path, job.temperature, job.alpha)
-    task = Task("heal", pruned.info, weights, train, selection, settings, guide, masks=pruned.masks)
-    healed = fit(task)
-    load_weights(pruned.module, healed.weights, f"model {pruned.info.name}")
+    return Step(
+        number=step.number,
+        info=info,
+        rows={**step.rows, str(step.number): row},
+        widths=together(step.widths, cut.widths),
+        left_alone=cut.left_alone,
+        notes={**step.notes, **cut.notes},
+        probes=(*step.probes, *cut.probes),
+    )
+
+
+def _said(job: Prune) -> str:
+    """The sentence that the model's history gets."""
+    rank = f"{job.importance}, {job.scope}"
+    amount = f"by {job.ratio:g}" + ("" if job.target == "ratio" else f" of its {job.target}")
+    if job.target == "latency":
+        amount = f"to {job.max_latency_ms:g} ms" if job.max_latency_ms else f"x{job.speedup:g}"
+    said = {
+        "structured": f"channels cut {amount} ({rank}, x{job.round_to})",
+        "blocks": f"blocks removed {amount} by measured loss",
+        "magnitude": f"{job.ratio:g} of the weights set to zero ({rank})",
+        "n_m": f"{job.n} of every {job.m} weights kept ({job.importance})",
+    }[job.method]
+    if job.threshold:
+        said = f"weights below {job.threshold:g} set to zero"
+    return said + (f", in {job.steps} steps, {job.schedule}" if job.steps > 1 else "")
+
+
+def _heal(
+    job: Prune, given: _Given, step: Step, module: nn.Module, masks: dict[str, Tensor]
+) -> Fitted | None:
+    """Fit the cut network to the uncut one's answers; fills its weights."""
+    if not job.epochs:
+        return None
+    data = (given.train, given.selection)
+    healed = heal(module, step.info, job.model.path, data, job, epochs=job.epochs, masks=masks)
+    module.eval()
     return healed
 
 
+def _closed(step: Step, healed: Fitted | None) -> Step:
+    """The step after its healing."""
+    if healed is None:
+        return step
+    row = {**step.rows[str(step.number)], "accuracy": healed.best.accuracy}
+    row["epochs"] = len(healed.history)
+    return step.model_copy(update={"rows": {**step.rows, str(step.number): row}})
+
+
 def _measured(module: nn.Module, info: ModelInfo, selection: Batchable) -> Numbers:
+    stored, coded = stored_bytes(module)
     return {
         "parameters": parameter_count(module),
         "macs": mac_count(module, info),
         "sparsity": sparsity(module),
+        "bytes": stored,
+        "bytes_coded_sparse": coded,
         "accuracy": accuracy(module, selection),
     }
 
 
-def _check_effect(job: Prune, before: Numbers, after: Numbers) -> None:
+def _numbers(step: Step, before: Numbers, after: Numbers, healed: Fitted | None) -> Numbers:
+    last = list(step.rows.values())[-1]
+    return {
+        **{f"{k}_before": v for k, v in before.items()},
+        **after,
+        "accuracy_cut": last["accuracy_cut"],
+        "accuracy_reestimated": last["accuracy_reestimated"],
+        "epochs": len(healed.history) if healed else 0,
+        "resumed_from_epoch": healed.resumed_from if healed else 0,
+        "widths": step.widths,
+        "left_alone": step.left_alone,
+        "notes": step.notes,
+        "per_step": step.rows,
+        "probes": {str(i): probe for i, probe in enumerate(step.probes, 1)},
+    }
+
+
+def _check_effect(job: Prune, before: Numbers, after: Numbers, step: Step) -> None:
     """Refuse a pruning that only says that it pruned."""
-    if job.method == "structured" and after["parameters"] >= before["parameters"]:
+    reasons = "; ".join(f"{k}: {v}" for k, v in list(step.left_alone.items())[:5])
+    if job.method in {"structured", "blocks"} and after["parameters"] >= before["parameters"]:
         msg = (
-            f"structured pruning at ratio {job.ratio} left {after['parameters']} parameters of "
-            f"{before['parameters']}: use a larger ratio or a smaller round_to ({job.round_to})"
+            f"nothing could be cut at ratio {job.ratio:g}, round_to {job.round_to}: {reasons}; "
+            "use another ratio, a smaller round_to, or method magnitude"
         )
         raise BadParameters(msg)
-    if job.method == "magnitude" and after["sparsity"] < job.ratio - _TOLERANCE:
+    least = job.ratio if job.method == "magnitude" and not job.threshold else 0
+    if job.method in {"magnitude", "n_m"} and (
+        after["sparsity"] < least - _TOLERANCE or after["sparsity"] <= before["sparsity"]
+    ):
         msg = (
-            f"magnitude pruning at ratio {job.ratio} reached a sparsity of {after['sparsity']:.4f} "
-            "only: the layers are too small for this ratio; use scope global"
+            f"{_said(job)}: a sparsity of {after['sparsity']:.4f} was reached, it was "
+            f"{before['sparsity']:.4f}: the layers are too small for this ratio, or nothing lies "
+            f"below the threshold; use scope global, a larger ratio or threshold. {reasons}"
         )
         raise BadParameters(msg)
