@@ -11,7 +11,7 @@ from slimline.contract import component_names, load_component
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "components" / "slimline"
-SHARED = {"contract", "data", "models", "measure", "trust", "fleet"}
+SHARED = {"contract", "coding", "data", "models", "measure", "trust", "fleet"}
 ROOMS = sorted(p.parent.name for p in PACKAGE.glob("*/spec.py") if p.parent.name not in SHARED)
 HEAVY = {
     *(
