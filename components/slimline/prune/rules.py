@@ -147,12 +147,17 @@ def is_tensor(node: Any) -> bool:
 
 
 def _stack(node: Node, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules that the operation stands in, innermost first; not those of torch's own layers."""
+    """Modules that the operation stands in, innermost first; none for a layer with own sizes."""
+    from torch import nn
+
     for path, _ in reversed(list(node.meta.get("nn_module_stack", {}).values())):
         try:
-            yield path, module.get_submodule(path)
+            layer = module.get_submodule(path)
         except AttributeError:  # a function that export shows as a module
             continue
+        if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
+            return  # an edit of their weights sets their sizes
+        yield path, layer
 
 
 def _numbers(layer: nn.Module) -> Iterator[tuple[str, int | None, int]]:

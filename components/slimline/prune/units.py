@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,15 +43,13 @@ class Group:
     exact: bool = True
     """False where a norm over the channels lies behind: what stays is then computed otherwise."""
     layer: str = ""
-    """The first layer that makes these channels."""
     through: tuple[str, ...] = ()
     """Operations in which their number may stand as a number in the code."""
 
     @property
     def name(self) -> str:
-        """The first layer whose outputs these are."""
-        makers = [p for p, axis in self.tensors if axis == 0 and p.endswith(".weight")]
-        return self.layer or (makers or [p for p, _ in self.tensors])[0].removesuffix(".weight")
+        """The first layer that makes these channels; a number tells its groups apart."""
+        return self.layer or self.tensors[0][0]
 
 
 @dataclass
@@ -134,7 +132,7 @@ class Units:
             if root not in reasons and found.tensors:
                 key = (tuple(found.tensors), tuple(found.sizes))
                 free.setdefault(key, []).append((root, found))
-        groups = tuple(self._group(members) for members in free.values())
+        groups = _named(self._group(members) for members in free.values())
         return groups, self._left_alone(reasons)
 
     def root(self, i: int) -> int:
@@ -184,3 +182,14 @@ class Units:
             if why:
                 told[layer] = why
         return told
+
+
+def _named(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """Groups of one layer get a number from the second on."""
+    seen: dict[str, int] = {}
+    named = []
+    for group in groups:
+        seen[group.name] = seen.get(group.name, 0) + 1
+        count = f" ({seen[group.name]})" if seen[group.name] > 1 else ""
+        named.append(replace(group, layer=group.name + count))
+    return tuple(named)
