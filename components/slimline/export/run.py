@@ -9,12 +9,14 @@ import torch
 
 from slimline.contract import BadData, Numbers, get_logger
 from slimline.data.dataset import load_examples
+from slimline.export.levels import carry_levels
 from slimline.measure.runtime import logits, session
 from slimline.models.build import load_torch_model
 from slimline.models.info import ModelInfo, save_model_info
 from slimline.models.to_onnx import to_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,16 +42,21 @@ def run(job: Export) -> Numbers:
     if job.examples is not None:
         checks["examples"] = example_inputs(job.examples.path, info)
     target = job.exported.path / "model.onnx"
-    target.write_bytes(to_onnx(module, checks["random"][:2], job.opset))
-    worst = 0.0
+    target.write_bytes(
+        to_onnx(module, checks["random"][:2], job.opset, dynamic_batch=job.dynamic_batch)
+    )
+    worst, batches = 0.0, _BATCHES if job.dynamic_batch else _BATCHES[:1]
     for kind, x in checks.items():
-        worst = max(worst, check_parity(module, target, x, job.tolerance, kind))
+        worst = max(
+            worst, check_parity(module, target, x, job.tolerance, kind=kind, batches=batches)
+        )
     save_model_info(onnx_info(info, job.opset), job.exported.path)
+    levels = carry_levels(module, job.model.path, job.exported.path)
     size = target.stat().st_size
     log.info(
         "exported %s (%s): %d bytes, largest difference %.1e", info.name, info.stage, size, worst
     )
-    return {"bytes": size, "opset": job.opset, "max_difference": worst}
+    return {"bytes": size, "opset": job.opset, "max_difference": worst, **levels}
 
 
 def random_inputs(info: ModelInfo) -> NDArray[np.float32]:
@@ -72,9 +79,15 @@ def example_inputs(source: Path, info: ModelInfo) -> NDArray[np.float32]:
 
 
 def check_parity(
-    module: torch.nn.Module, path: Path, x: NDArray[np.float32], tolerance: float, kind: str
+    module: torch.nn.Module,
+    path: Path,
+    x: NDArray[np.float32],
+    tolerance: float,
+    *,
+    kind: str,
+    batches: Sequence[int] = _BATCHES,
 ) -> float:
-    """Compare torch with ONNX Runtime at batch 1 and 7.
+    """Compare torch with ONNX Runtime at these sizes of a batch.
 
     Returns:
         The largest difference of a logit, over the largest logit or 1.
@@ -85,7 +98,7 @@ def check_parity(
     expected = torch_answers(module, x, kind)
     loaded, scale = session(path), max(1.0, float(np.abs(expected).max()))
     worst = 0.0
-    for batch in _BATCHES:
+    for batch in batches:
         got = logits(loaded, x, batch)
         if got.shape != expected.shape:
             msg = f"torch answers {expected.shape}, ONNX Runtime {got.shape} on {kind} inputs"

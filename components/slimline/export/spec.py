@@ -10,7 +10,10 @@ from slimline.contract import Component, Dataset, Input, Model, Output, Resource
 
 
 class Export(Component):
-    """Turn a torch model into ONNX with a dynamic batch, and prove that both answer alike."""
+    """Turn a torch model into ONNX, and prove that both answer alike.
+
+    Levels that a model was trained in (qat) go with it, for quantize to use.
+    """
 
     image: ClassVar[str] = "torch"
     needs: ClassVar[Resources] = Resources(cpu=2, memory="4Gi")
@@ -24,6 +27,11 @@ class Export(Component):
 
     opset: int = Field(
         default=20, ge=18, le=21, description="Version of the ONNX operators to write."
+    )
+    dynamic_batch: bool = Field(
+        default=True,
+        description="Take any number of examples in a call; false fixes it to one and with it "
+        "every shape, as some runtimes need.",
     )
     tolerance: float = Field(
         default=1e-4,

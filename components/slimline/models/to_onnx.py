@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def to_onnx(module: torch.nn.Module, sample: NDArray[np.float32], opset: int) -> bytes:
-    """Export with torch's own exporter: input `input`, output `logits`, the batch dynamic.
+def to_onnx(
+    module: torch.nn.Module, sample: NDArray[np.float32], opset: int, *, dynamic_batch: bool = True
+) -> bytes:
+    """Export with torch's own exporter: input `input`, output `logits`.
 
     Args:
         module: in evaluation mode.
         sample: two inputs; a batch of one would be taken for a constant.
         opset: version of the ONNX operators.
+        dynamic_batch: any number of examples in a call; else always one, and every shape is fixed.
 
     Raises:
         BadData: when torch.export cannot trace the network; says why.
@@ -34,13 +37,14 @@ def to_onnx(module: torch.nn.Module, sample: NDArray[np.float32], opset: int) ->
     # A new tensor: strides that numpy leaves on an axis of length 1 can look like channels-last,
     # and the exporter would then write a gather where a reshape does.
     example = torch.zeros(sample.shape).copy_(torch.from_numpy(sample))
+    example = example if dynamic_batch else example[:1].clone()
     try:
         with _quiet():
             program = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
                 input_names=["input"],
                 output_names=["logits"],
                 opset_version=opset,
@@ -48,10 +52,11 @@ def to_onnx(module: torch.nn.Module, sample: NDArray[np.float32], opset: int) ->
             )
     except torch.onnx.OnnxExporterError as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
-        msg = (
-            f"torch cannot export {type(module).__name__} with a dynamic batch: {cause}; "
-            "write its forward without branches on data and without a fixed batch"
-        )
+        batch, cure = "a batch of one", "write its forward without branches on data"
+        if dynamic_batch:
+            batch = "a dynamic batch"
+            cure += " and without a fixed batch, or set dynamic_batch to false"
+        msg = f"torch cannot export {type(module).__name__} with {batch}: {cause}; {cure}"
         raise BadData(msg) from error
     assert program is not None  # noqa: S101 - dynamo=True returns a program
     data: bytes = without_notes(program.model_proto).SerializeToString(deterministic=True)
