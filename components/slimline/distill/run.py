@@ -9,15 +9,24 @@ import torch
 from slimline.data.dataset import load_examples
 from slimline.models.build import build, completed
 from slimline.models.info import ModelInfo, load_model_info
+from slimline.models.initialize import initialize
 from slimline.models.network import check_classes
 from slimline.models.result import fit_and_keep
 from slimline.models.task import Guide, Task
-from slimline.models.teacher import open_teacher
+from slimline.models.teacher import check_teachers, open_teachers
 from slimline.models.tensors import to_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from slimline.contract import Numbers
     from slimline.distill.spec import Distill
+    from slimline.models.tensors import Batchable
+
+_EXAMPLES = 256
+"""That data-dependent weights are scaled on."""
 
 
 def run(job: Distill) -> Numbers:
@@ -29,13 +38,36 @@ def run(job: Distill) -> Numbers:
     assert info.factory is not None  # noqa: S101 - made above
     module = build(info.factory)
     check_classes(module, info)
-    answers = open_teacher(job.teacher.path)(selection.x)
-    right = float((answers.argmax(1) == selection.y).double().mean())
-    guide = Guide(job.teacher.path, job.temperature, job.alpha)
+    initialize(module, job.initialization, train.inputs(slice(0, _EXAMPLES)))
+    guide = _guide(job)
+    check_teachers(guide, info)
+    right = _right(open_teachers(guide, precision=job.precision), selection)
     weights, settings = module.state_dict(), job.fit_settings()
     task = Task("distill", info, weights, train, selection, settings, guide)
     measured: Numbers = {"teacher_accuracy": right}
     return fit_and_keep(module, task, job.student.path, job.report.path, measured)
+
+
+def _guide(job: Distill) -> Guide:
+    return Guide(
+        path=job.teacher.path,
+        temperature=job.temperature,
+        alpha=job.alpha,
+        method=job.method,
+        beta=job.beta,
+        warmup_epochs=job.warmup_epochs,
+        feature_weight=job.feature_weight,
+        layers=job.layers,
+        further=tuple(teacher.path for teacher in job.teachers),
+        ensemble=job.ensemble,
+        shares=job.teacher_weights,
+    )
+
+
+def _right(ask: Callable[[Tensor], Tensor], split: Batchable) -> float:
+    """Share of a split that the teachers answer right."""
+    hits = sum(int((ask(piece.x).argmax(1) == piece.y).sum()) for piece in split.pieces())
+    return hits / len(split)
 
 
 def _student_info(job: Distill) -> ModelInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,14 +18,15 @@ from slimline.contract import (
     output,
 )
 from slimline.models.info import Factory
-from slimline.models.settings import FitSettings
+from slimline.models.settings import FitSettings, FreshWeights
 
 
-class Distill(FitSettings, Component):
-    """Train a smaller network to follow a teacher's logits.
+class Distill(FitSettings, FreshWeights, Component):
+    """Train a smaller network to follow a teacher.
 
     Method `logits`: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"
-    (arXiv:1503.02531).
+    (arXiv:1503.02531). `decoupled`: Zhao et al. 2022 (arXiv:2203.08679). `hints`: Romero et al.
+    2014, "FitNets" (arXiv:1412.6550). `attention`: Zagoruyko and Komodakis 2016 (arXiv:1612.03928).
     """
 
     image: ClassVar[str] = "torch"
@@ -35,6 +36,9 @@ class Distill(FitSettings, Component):
     )  # checkpoints
 
     teacher: Input[Model] = Field(description="The model to follow, torch or ONNX.")
+    teachers: Input[tuple[Model, ...]] = Field(
+        default=(), description="More teachers; the answers of all are averaged."
+    )
     train: Input[Dataset] = Field(description="The training split.")
     selection: Input[Dataset] = Field(description="The split that chooses the epoch.")
     student: Output[Model] = output("The smaller network; its preprocessing is the teacher's.")
@@ -45,12 +49,42 @@ class Distill(FitSettings, Component):
         Factory(call="slimline.models.zoo:small_cnn", arguments={"widths": [8, 16, 32]}),
         description="What builds the student; classes and channels are filled in from the data.",
     )
-    method: Literal["logits"] = Field("logits", description="What of the teacher is followed.")
+    method: Literal["logits", "decoupled", "hints", "attention"] = Field(
+        "logits",
+        description="What of the teacher is followed: its answers; these with the classes that are "
+        "not right weighed for themselves; or also features of its layers, or where they look.",
+    )
     temperature: float = Field(
         4.0, gt=0, le=100, description="Softens the answers of both, so that small ones count."
     )
     alpha: float = Field(
         0.9, ge=0, le=1, description="Weight of the teacher's answers; the rest is the labels'."
+    )
+    beta: float = Field(
+        8.0,
+        ge=0,
+        le=1000,
+        description="Method decoupled: weight of the classes that are not right, against 1.",
+    )
+    warmup_epochs: int = Field(
+        0, ge=0, le=10_000, description="Epochs in which the teacher's weight rises from 0."
+    )
+    feature_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="Methods hints and attention: weight of the features' distance.",
+    )
+    layers: tuple[Annotated[str, Field(pattern=r"^[\w.]+=[\w.]+$")], ...] = Field(
+        default=(),
+        description="Methods hints and attention: pairs student=teacher of layer names; the last "
+        "layers of each common image size if none.",
+    )
+    ensemble: Literal["probability", "logit"] = Field(
+        "probability", description="What of several teachers' answers is averaged."
+    )
+    teacher_weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] = Field(
+        default=(), description="Share of each teacher, the first included; equal if none."
     )
 
     def outside(self) -> dict[str, str]:

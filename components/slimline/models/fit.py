@@ -11,24 +11,28 @@ dropout, which each process draws for itself. A checkpoint fits any number of pr
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData, BadParameters, checkpoint, get_logger
+from slimline.models.finder import find_learning_rate
 from slimline.models.launch import launch
-from slimline.models.loop import evaluate
+from slimline.models.loop import judged
 from slimline.models.progress import Epoch, read_best, read_progress
-from slimline.models.rank import run_rank
+from slimline.models.rank import make_fabric, run_rank
 from slimline.models.threads import cpu_quota
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from slimline.contract.job import Checkpoint
     from slimline.models.task import Task
     from slimline.models.tensors import Batchable
 
 log = get_logger(__name__)
+_FOUND = "learning_rate.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Fitted:
     """Epochs that an earlier, killed try had done."""
     seconds: float
     """Of this try."""
+    learning_rate: float
+    """The highest one."""
 
 
 def fit(task: Task) -> Fitted:
@@ -62,19 +68,33 @@ def fit(task: Task) -> Fitted:
         )
     resumed_from = read_progress(saved.path).epochs
     _check(task)
-    processes = _processes(task)
+    task, processes = _with_learning_rate(task, saved), _processes(task)
     if processes == 1:
         run_rank(task, saved, processes)
     else:
         launch(task, saved, processes)
     progress, seconds = read_progress(saved.path), round(time.monotonic() - started, 3)
-    return Fitted(read_best(saved.path), progress.history, progress.best, resumed_from, seconds)
+    rate = task.settings.learning_rate
+    best = read_best(saved.path)
+    return Fitted(best, progress.history, progress.best, resumed_from, seconds, rate)
 
 
 def accuracy(module: nn.Module, split: Batchable) -> float:
     """Share of right answers, 0 to 1; the module is put in evaluation mode."""
     module.eval()
-    return evaluate(module, split.x, split.y)[1] / len(split)
+    return judged(module, split)[1] / len(split)
+
+
+def _with_learning_rate(task: Task, saved: Checkpoint) -> Task:
+    """The task with the learning rate that the range test finds, if it asks for that."""
+    if not task.settings.find_learning_rate:
+        return task
+    file = saved.path / _FOUND
+    if not file.is_file():
+        found = find_learning_rate(make_fabric(task, 1), task, saved)
+        file.write_text(json.dumps(found))
+    update = {"learning_rate": float(json.loads(file.read_text())), "find_learning_rate": False}
+    return replace(task, settings=task.settings.model_copy(update=update))
 
 
 def _processes(task: Task) -> int:
@@ -103,6 +123,30 @@ def _check(task: Task) -> None:
     if len(task.train) < 2:  # noqa: PLR2004 - batch norm needs two
         msg = f"{task.what}: the training split has {len(task.train)} examples: give at least 2"
         raise BadData(msg)
+    _check_settings(task)
     if len(task.selection) == 0:
         msg = f"{task.what}: the selection split is empty: give it a larger share"
         raise BadData(msg)
+
+
+def _check_settings(task: Task) -> None:
+    """Refuse settings that would change nothing, or contradict each other."""
+    settings, guide = task.settings, task.guide
+    if settings.augmentation_views and settings.augmentation == "none":
+        msg = (
+            f"augmentation_views is {settings.augmentation_views}, but augmentation is none: "
+            "choose an augmentation, or no views"
+        )
+        raise BadParameters(msg)
+    if settings.mixup and guide is not None and guide.method == "decoupled":
+        msg = (
+            f"mixup is {settings.mixup}: method decoupled needs the one right class of each "
+            "example; use method logits, or no mixup"
+        )
+        raise BadParameters(msg)
+    if settings.mixup and guide is not None and settings.augmentation_views:
+        msg = (
+            f"mixup is {settings.mixup}: it blends examples anew each time, so no teacher's answer "
+            "can be kept for augmentation_views; leave out one of them"
+        )
+        raise BadParameters(msg)

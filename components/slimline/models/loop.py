@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadParameters, Meter, get_logger
-from slimline.models.augment import augment
+from slimline.models.augment import derived_seed
+from slimline.models.averaging import Average
 from slimline.models.batch_norm import share_batch_norm
-from slimline.models.losses import distillation_loss, learning_rate_factor
+from slimline.models.batches import Batches
+from slimline.models.losses import learning_rate_factor
 from slimline.models.network_in_training import make_network, training_mode
+from slimline.models.objective import Objective
 from slimline.models.progress import (
     Epoch,
     Progress,
     read_best,
+    read_part,
     read_progress,
     restore_state,
     write_state,
 )
-from slimline.models.teacher import open_teacher
 from slimline.models.team import Team
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lightning_fabric import Fabric
     from torch import Tensor, nn
 
     from slimline.contract.job import Checkpoint
     from slimline.models.task import Task
+    from slimline.models.tensors import Batchable
     from slimline.models.tracking import Tracker
 
 log = get_logger(__name__)
-_EVALUATION_BATCH = 1024
+_EVALUATION_BATCH = 512
 _SECONDS_BETWEEN_SAVES = 1.0
+_BATCH_NORM_STEPS = 50
+"""Batches that batch norm is measured on for averaged weights."""
 
 
 class Loop:
@@ -44,20 +49,22 @@ class Loop:
     def __init__(self, fabric: Fabric, task: Task, saved: Checkpoint, tracker: Tracker) -> None:
         self.fabric, self.task, self.saved, self.tracker = fabric, task, saved, tracker
         self.module, self.optimizer = make_network(task)
+        self.team = Team(fabric)
+        self.objective = Objective(task, self.module, saved.path, self.team)
+        if self.objective.extra is not None and list(self.objective.extra.parameters()):
+            self.optimizer.add_param_group({"params": list(self.objective.extra.parameters())})
         self.progress = read_progress(saved.path)
         self.best = read_best(saved.path)
-        if self.progress != Progress():
-            restore_state(saved.path, self.module, self.optimizer)
-        self.team = Team(fabric)
+        self._go_on()
+        self.average = Average(task.settings, read_part(saved.path, "average"))
         if self.team.size > 1:
-            self.module = share_batch_norm(self.module, fabric.device)
-        self.wrapped, self.stepper = fabric.setup(self.module, self.optimizer)
-        self.train, self.selection = (
-            (_placed(split.x, fabric), split.y.to(fabric.device))
-            for split in (task.train, task.selection)
-        )
-        self.masks = {k: v.to(fabric.device) for k, v in task.masks.items()}
-        self.teach = _teaching(task, self.train[0], self.team)
+            share_batch_norm(self.module, fabric.device)
+        self.wrapped, self.stepper = fabric.setup(self.objective.module, self.optimizer)
+        self.train, self.selection = (s.to(fabric.device) for s in (task.train, task.selection))
+        self.batches = Batches(self.train, task.settings, len(task.info.labels))
+        self.masks = [
+            (self.module.get_parameter(k), v.to(fabric.device)) for k, v in task.masks.items()
+        ]
         self.batch = min(task.settings.batch_size, len(task.train))
         self.steps = len(task.train) // self.batch
         self.meter = Meter(task.settings.epochs * self.steps, task.what)
@@ -71,26 +78,75 @@ class Loop:
                 self._save()
                 return
             self._close_epoch(time.monotonic() - started)
-            if time.monotonic() - self.kept_at >= _SECONDS_BETWEEN_SAVES:
+            if self.team.any(time.monotonic() - self.kept_at >= _SECONDS_BETWEEN_SAVES):
                 self._save()
         self._write()
+
+    def step(self, epoch: int, step: int, rows: Tensor, learning_rate: float) -> Tensor:
+        """Lower the loss of a batch; gives this process's part of it, whose mean is the loss.
+
+        Args:
+            epoch: from 0.
+            step: of the epoch, from 0.
+            rows: examples of the batch, over all processes.
+            learning_rate: of this step.
+        """
+        import torch
+
+        settings = self.task.settings
+        torch.manual_seed(derived_seed(settings.seed, epoch, step, 0))
+        batch = self.batches.make(epoch, rows, self.team.share)
+        if not self.team.is_first:
+            torch.manual_seed(derived_seed(settings.seed, epoch, step, self.team.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        done = epoch + (step + 1) / self.steps
+        loss = self.objective.loss(self.wrapped, batch, done)
+        loss = loss * self.team.weight(len(rows), len(batch.y))
+        self.stepper.zero_grad()
+        self.fabric.backward(loss)
+        if settings.clip_norm:
+            self.fabric.clip_gradients(
+                self.wrapped, self.stepper, max_norm=settings.clip_norm, error_if_nonfinite=False
+            )
+        self.stepper.step()
+        self._keep_zeros()
+        return loss.detach()
+
+    def order(self, epoch: int) -> Tensor:
+        """The training examples in the order of an epoch."""
+        import torch
+
+        torch.manual_seed(derived_seed(self.task.settings.seed, epoch))
+        return torch.randperm(len(self.train))
+
+    def _go_on(self) -> None:
+        """Take up what an earlier try kept."""
+        if self.progress == Progress():
+            return
+        restore_state(self.saved.path, self.module, self.optimizer)
+        if self.objective.extra is not None:
+            self.objective.extra.load_state_dict(read_part(self.saved.path, "extra"))
 
     def _epoch(self, stop: Callable[[], bool]) -> bool:
         """Do the steps of an epoch that are left; False when SIGTERM came in between."""
         import torch
 
         epoch, settings = self.progress.epochs, self.task.settings
-        torch.manual_seed(_seed(settings.seed, epoch))
-        order = torch.randperm(len(self.task.train))
+        order = self.order(epoch)
         training_mode(self.module)
         losses = torch.tensor(self.progress.loss_sum, device=self.fabric.device)
         for step in range(self.progress.step, self.steps):
             if self.team.any(stop()):
                 self._reach(step, losses)
                 return False
-            losses += self._step(epoch, step, order[step * self.batch : (step + 1) * self.batch])
+            at = epoch * self.steps + step
+            rate = learning_rate_factor(settings.schedule, at, settings.epochs * self.steps)
+            rows = order[step * self.batch : (step + 1) * self.batch]
+            losses += self.step(epoch, step, rows, settings.learning_rate * rate)
+            self.average.step(self.module)
             if self.team.is_first:
-                self.meter.show(epoch * self.steps + step + 1, self._note())
+                self.meter.show(at + 1, self._note())
         self._reach(0, losses)
         return True
 
@@ -98,54 +154,20 @@ class Loop:
         update = {"step": step, "loss_sum": float(self.team.mean(losses))}
         self.progress = self.progress.model_copy(update=update)
 
-    def _step(self, epoch: int, step: int, batch: Tensor) -> Tensor:
-        """Lower the loss of a batch; gives this process's part of it, whose mean is the loss."""
-        import torch
-
-        settings, chosen = self.task.settings, batch[self.team.share].to(self.fabric.device)
-        torch.manual_seed(_seed(settings.seed, epoch, step, 0))
-        x = augment(self.train[0][chosen], settings.augmentation, len(batch), self.team.share)
-        if not self.team.is_first:
-            torch.manual_seed(_seed(settings.seed, epoch, step, self.team.rank))
-        rate = learning_rate_factor(
-            settings.schedule, epoch * self.steps + step, settings.epochs * self.steps
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate
-        loss = self._loss(x, chosen) * self.team.weight(len(batch), len(chosen))
-        self.stepper.zero_grad()
-        self.fabric.backward(loss)
-        self.stepper.step()
-        self._keep_zeros()
-        return loss.detach()
-
-    def _loss(self, x: Tensor, chosen: Tensor) -> Tensor:
-        from torch.nn import functional
-
-        guide, smoothing = self.task.guide, self.task.settings.label_smoothing
-        y, logits = self.train[1][chosen], self.wrapped(x)
-        if guide is None:
-            return functional.cross_entropy(logits.float(), y, label_smoothing=smoothing)
-        return distillation_loss(
-            logits,
-            self.teach(x, chosen),
-            y,
-            temperature=guide.temperature,
-            alpha=guide.alpha,
-            label_smoothing=smoothing,
-        )
-
     def _keep_zeros(self) -> None:
         import torch
 
         with torch.no_grad():
-            for name, mask in self.masks.items():
-                self.module.get_parameter(name).mul_(mask)
+            for parameter, mask in self.masks:
+                parameter.mul_(mask)
 
     def _close_epoch(self, seconds: float) -> None:
         settings, number = self.task.settings, self.progress.epochs + 1
         loss = self.progress.loss_sum / self.steps
-        selection_loss, right = self._evaluate()
+        self.average.epoch(self.module, number)
+        with self.average.shown(self.module, self._plain_batches()):
+            selection_loss, right = self._evaluate()
+            state = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         if not (math.isfinite(loss) and math.isfinite(selection_loss)):
             msg = (
                 f"{self.task.what}: the loss is not finite in epoch {number}: "
@@ -161,7 +183,7 @@ class Loop:
         )
         self.progress = Progress(history=(*self.progress.history, done))
         if self.progress.best is done:
-            self.best = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+            self.best = state
         self.tracker.log(done.model_dump(exclude={"epoch"}), number)
         if self.team.is_first:
             log.info(
@@ -178,14 +200,17 @@ class Loop:
         import torch
 
         self.module.eval()
-        x, y = (part[self.team.share] for part in self.selection)
-        loss, right = 0.0, 0
-        if len(y):  # a split may be smaller than the team
-            with self.fabric.autocast():
-                loss, right = evaluate(self.module, x, y)
-        own = torch.tensor([loss * len(y), right], dtype=torch.float64, device=self.fabric.device)
-        loss_sum, all_right = (self.team.sum(own) / len(self.selection[1])).tolist()
-        return loss_sum, all_right
+        with self.fabric.autocast():
+            own = judged(self.module, self.selection, self.team.rank, self.team.size)
+        told = torch.tensor(own, dtype=torch.float64, device=self.fabric.device)
+        loss, right = (self.team.sum(told) / len(self.selection)).tolist()
+        return loss, right
+
+    def _plain_batches(self) -> Iterator[Tensor]:
+        """Training batches in the order of the data, unchanged and the same in all processes."""
+        pieces = self.train.pieces(self.batch)
+        for _, piece in zip(range(_BATCH_NORM_STEPS), pieces, strict=False):
+            yield piece.x
 
     def _is_enough(self) -> bool:
         patience = self.task.settings.patience
@@ -201,35 +226,32 @@ class Loop:
 
     def _write(self) -> None:
         if self.team.is_first:
-            write_state(self.saved.path, self.progress, self.module, self.optimizer, self.best)
+            extra = self.objective.extra
+            parts = {
+                "model": self.module.state_dict(),
+                "best": self.best,
+                "average": self.average.kept(),
+                "extra": {} if extra is None else extra.state_dict(),
+            }
+            write_state(self.saved.path, self.progress, self.optimizer, parts)
 
     def _save(self) -> None:
         self._write()
+        self.team.wait()  # none may add to the teachers' answers while they are kept
         if self.team.is_first:
             self.saved.save()
             log.info("%s: kept what epoch %d reached", self.task.what, self.progress.epochs)
+        self.team.wait()
         self.kept_at = time.monotonic()
 
 
-def _teaching(task: Task, x: Tensor, team: Team) -> Callable[[Tensor, Tensor], Tensor]:
-    """The teacher's logits for a batch, given its input and its places in the training split.
-
-    Without augmentation every input is the same in each epoch, so they are computed once.
-    """
-    if task.guide is None:
-        return lambda batch, _: batch
-    teacher = open_teacher(task.guide.path, team.size)
-    if task.settings.augmentation != "none":
-        return lambda batch, _: teacher(batch)
-    answers = team.gather(teacher, x)
-    return lambda _, chosen: answers[chosen]
-
-
-def _placed(x: Tensor, fabric: Fabric) -> Tensor:
-    import torch
-
-    x = x.to(fabric.device)
-    return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x  # noqa: PLR2004 - images
+def judged(module: nn.Module, split: Batchable, start: int = 0, step: int = 1) -> list[float]:
+    """Sum of the cross-entropy and number of right answers, over every `step`-th example."""
+    loss, right = 0.0, 0
+    for piece in split.pieces(_EVALUATION_BATCH, start, step):
+        mean, hits = evaluate(module, piece.x, piece.y)
+        loss, right = loss + mean * len(piece), right + hits
+    return [loss, right]
 
 
 def evaluate(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
@@ -238,10 +260,7 @@ def evaluate(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
     from torch.nn import functional
 
     with torch.no_grad():
-        logits = torch.cat([module(part).float() for part in torch.split(x, _EVALUATION_BATCH)])
+        parts = torch.split(x, _EVALUATION_BATCH)
+        logits = torch.cat([module(part).float() for part in parts])
         loss = functional.cross_entropy(logits, y)
         return float(loss), int((logits.argmax(1) == y).sum())
-
-
-def _seed(*parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]) % 2**63

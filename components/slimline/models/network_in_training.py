@@ -27,7 +27,7 @@ def make_network(task: Task) -> tuple[nn.Module, Optimizer]:
     if task.quantization is not None:
         attach(module, task.quantization)
     load_weights(module, task.weights, f"model {task.info.name}")
-    if task.train.x.ndim == 4:  # noqa: PLR2004 - images
+    if task.train.is_images:
         for weight in module.parameters():
             if weight.ndim == 4:  # noqa: PLR2004 - of convolutions
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)

@@ -59,17 +59,19 @@ class Progress(BaseModel):
 
 
 def write_state(
-    place: Path,
-    progress: Progress,
-    module: nn.Module,
-    optimizer: Optimizer,
-    best: Mapping[str, Tensor],
+    place: Path, progress: Progress, optimizer: Optimizer, parts: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Write everything that the next step depends on: weights, optimizer, best weights, counts."""
+    """Write everything that the next step depends on.
+
+    Args:
+        place: a directory.
+        progress: counts and curve.
+        optimizer: its state is kept.
+        parts: tensors by kind and name: the `model`'s, the `best` ones, and what else is trained.
+    """
     from safetensors.torch import save_file
 
-    tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in best.items()}
+    tensors = {f"{kind}.{k}": v for kind, part in parts.items() for k, v in part.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if v is not None}
     save_file(
@@ -86,25 +88,27 @@ def read_progress(place: Path) -> Progress:
 
 def read_best(place: Path) -> dict[str, Tensor]:
     """The weights of the best epoch so far; none before the first."""
-    return _part(place, "best.")
+    return read_part(place, "best")
 
 
 def restore_state(place: Path, module: nn.Module, optimizer: Optimizer) -> None:
     """Put the weights and the optimizer back as they were written."""
-    module.load_state_dict(_part(place, "model."))
+    module.load_state_dict(read_part(place, "model"))
     states: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(place, "optimizer.").items():
+    for name, value in read_part(place, "optimizer").items():
         index, _, key = name.partition(".")
         states.setdefault(int(index), {})[key] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
-def _part(place: Path, prefix: str) -> dict[str, Tensor]:
+def read_part(place: Path, kind: str) -> dict[str, Tensor]:
+    """The tensors of one kind in a state; none where there is no state."""
     from safetensors import safe_open
 
     if not (place / _TENSORS).is_file():
         return {}
+    prefix = f"{kind}."
     with safe_open(place / _TENSORS, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no dict
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from slimline.models.task import Task
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _BUG = 1
 
 
@@ -47,7 +48,8 @@ def run_rank(task: Task, saved: Checkpoint, processes: int) -> None:
     import torch
 
     torch.set_num_threads(threads_of_each(processes))
-    fabric = _fabric(task, processes)
+    _keep_freed_memory()
+    fabric = make_fabric(task, processes)
     fabric.launch()
     params = task.settings.model_dump() | {"what": task.what, "name": task.info.name}
     params["factory"] = task.info.factory.call if task.info.factory else ""
@@ -61,7 +63,8 @@ def run_rank(task: Task, saved: Checkpoint, processes: int) -> None:
         Loop(fabric, task, saved, tracker).run(stop)
 
 
-def _fabric(task: Task, processes: int) -> Fabric:
+def make_fabric(task: Task, processes: int) -> Fabric:
+    """What brings devices, precision and data parallelism to a fit."""
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -72,6 +75,14 @@ def _fabric(task: Task, processes: int) -> Fabric:
         strategy="ddp" if processes > 1 else "auto",
         precision="bf16-mixed" if task.settings.precision == "bf16" else "32-true",
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse what a step freed; else each step asks the kernel for it again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ def fit_and_keep(
         "best_epoch": fitted.best.epoch,
         "epochs": len(fitted.history),
         "resumed_from_epoch": fitted.resumed_from,
+        "learning_rate": fitted.learning_rate,
         "parameters": parameter_count(module),
         "examples": len(task.train),
         "seconds": fitted.seconds,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003 - read when a task's files are
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -19,11 +19,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guide:
-    """A teacher to follow: its model artifact, and how closely (see `distillation_loss`)."""
+    """A teacher to follow: its model artifact, and how closely; or several teachers."""
 
     path: Path
     temperature: float
     alpha: float
+    """Weight of the teacher; the rest is the labels'."""
+    method: Literal["logits", "decoupled", "hints", "attention"] = "logits"
+    beta: float = 8.0
+    """Of method decoupled; see `decoupled_loss`."""
+    warmup_epochs: int = 0
+    """Epochs in which the teacher's weight rises from 0."""
+    feature_weight: float = 1.0
+    """Of what methods hints and attention add to the loss."""
+    layers: tuple[str, ...] = ()
+    """Pairs `student=teacher` of module names, for hints and attention; found by size if none."""
+    further: tuple[Path, ...] = ()
+    """More teachers, whose answers are averaged with those of the first."""
+    ensemble: Literal["probability", "logit"] = "probability"
+    """Of what the average is taken."""
+    shares: tuple[float, ...] = ()
+    """Weight of each teacher, the first included; equal if none."""
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (self.path, *self.further)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the method looks inside the teacher."""
+        return self.method in {"hints", "attention"}
 
 
 @dataclass(frozen=True)

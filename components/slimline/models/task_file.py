@@ -6,7 +6,6 @@ their channels last, as training wants them, so that no process needs a copy of 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -19,8 +18,11 @@ from slimline.models.tensors import Batchable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
+
+    from slimline.data.preprocess import Preprocessing
 
 _WORDS, _TENSORS = "task.json", "task.safetensors"
 _IMAGE_BATCH_AXES = 4
@@ -34,7 +36,9 @@ class _Words(BaseModel):
     what: str
     info: ModelInfo
     settings: FitSettings
-    guide: tuple[Path, float, float] | None
+    guide: Guide | None
+    raw: tuple[bool, bool]
+    """Whether training and selection split hold raw examples, not prepared ones."""
     frozen: str
     quantization: FakeQuantization | None
 
@@ -43,12 +47,12 @@ def write_task(place: Path, task: Task) -> None:
     """Write a task into a directory."""
     from safetensors.torch import save_file
 
-    guide = task.guide and (task.guide.path, task.guide.temperature, task.guide.alpha)
     words = _Words(
         what=task.what,
         info=task.info,
         settings=task.settings,
-        guide=guide,
+        guide=task.guide,
+        raw=(_is_raw(task.train), _is_raw(task.selection)),
         frozen=task.frozen,
         quantization=task.quantization,
     )
@@ -56,7 +60,8 @@ def write_task(place: Path, task: Task) -> None:
     tensors = {f"weights.{k}": v.contiguous().clone() for k, v in task.weights.items()}
     tensors |= {f"masks.{k}": v.contiguous().clone() for k, v in task.masks.items()}
     for name, split in (("train", task.train), ("selection", task.selection)):
-        tensors |= {f"{name}.x": _channels_last(split.x), f"{name}.y": split.y.contiguous()}
+        x = split.raw.contiguous() if _is_raw(split) else _channels_last(split.raw)
+        tensors |= {f"{name}.x": x, f"{name}.y": split.y.contiguous()}
     save_file(tensors, place / _TENSORS)
 
 
@@ -67,8 +72,8 @@ def read_task(place: Path) -> Task:
     words = _Words.model_validate_json((place / _WORDS).read_text())
     tensors = load_file(place / _TENSORS)
     train, selection = (
-        Batchable(_channels_first(tensors[f"{name}.x"]), tensors[f"{name}.y"])
-        for name in ("train", "selection")
+        _split(tensors[f"{name}.x"], tensors[f"{name}.y"], words.info.preprocessing, raw=raw)
+        for name, raw in zip(("train", "selection"), words.raw, strict=True)
     )
     return Task(
         words.what,
@@ -77,11 +82,19 @@ def read_task(place: Path) -> Task:
         train,
         selection,
         words.settings,
-        words.guide and Guide(*words.guide),
+        words.guide,
         words.frozen,
         _part(tensors, "masks."),
         words.quantization,
     )
+
+
+def _is_raw(split: Batchable) -> bool:
+    return split.preprocessing is not None
+
+
+def _split(x: Tensor, y: Tensor, preprocessing: Preprocessing, *, raw: bool) -> Batchable:
+    return Batchable(x, y, preprocessing) if raw else Batchable(_channels_first(x), y)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lightning_fabric import Fabric
     from torch import Tensor
 
@@ -49,14 +47,9 @@ class Team:
         """What a mean over `own` examples counts for, so that the mean of all is the batch's."""
         return own * self.size / batch
 
-    def gather(self, answer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """One row of answers for each row of `x`, each process asking for its share alone."""
-        if self.size == 1:
-            return answer(x)
-        own = answer(x[self.share])
-        rows = own.new_zeros(len(x), *own.shape[1:])
-        rows[self.share] = own
-        return self.sum(rows)
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        self.any(flag=False)
 
     def _reduced(self, value: Tensor, how: str) -> Tensor:
         reduced: Tensor = self._fabric.all_reduce(value, reduce_op=how)  # type: ignore[assignment]

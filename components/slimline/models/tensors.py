@@ -1,14 +1,21 @@
-"""From a dataset to tensors that stay in memory, through the model's own preprocessing."""
+"""From a dataset to batches, through the model's own preprocessing.
+
+Examples stay as they are stored (bytes of images stay bytes, and mapped files stay on disk); what a
+network takes is made of them batch by batch, so a dataset never lies in memory as float32.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData
 from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
     from torch import Tensor
 
     from slimline.data.dataset import Examples
@@ -16,18 +23,95 @@ if TYPE_CHECKING:
     from slimline.models.info import ModelInfo
 
 _IMAGE_AXES = 3
+_PIECE = 1024
+"""Examples that are looked at together."""
 
 
 @dataclass(frozen=True)
 class Batchable:
-    """A split ready for a network: `x` float32 (count, ...), `y` int64 (count,)."""
+    """A split of which batches are made: `y` int64 (count,), and its examples.
 
-    x: Tensor
+    With a preprocessing, `raw` holds raw examples (count, ...), images with their channels last.
+    Without one it is what a network takes, float32, images with their channels first.
+    """
+
+    raw: Tensor
     y: Tensor
+    preprocessing: Preprocessing | None = None
 
     def __len__(self) -> int:
         """The number of examples."""
         return len(self.y)
+
+    @property
+    def x(self) -> Tensor:
+        """All of it as a network takes it: made anew by each call, and as large as float32 is."""
+        return self.inputs(slice(None))
+
+    @property
+    def is_images(self) -> bool:
+        """Whether an example has rows, columns and channels."""
+        return self.raw.ndim == _IMAGE_AXES + 1
+
+    def inputs(self, rows: Tensor | slice, pixels: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """What a network takes, float32, of some examples.
+
+        Args:
+            rows: which.
+            pixels: of which row (examples, height) and which column (examples, width) of the image
+                each pixel is taken; where it lies if not given.
+        """
+        part = self.raw[rows] if pixels is None else self._gathered(rows, *pixels)
+        if self.preprocessing is not None:
+            return prepared(part, self.preprocessing)
+        return part.movedim(-1, 1) if pixels is not None else part
+
+    def _gathered(self, rows: Tensor | slice, down: Tensor, across: Tensor) -> Tensor:
+        """Images with their channels last, each pixel taken from where it is asked for."""
+        import torch
+
+        images = self.raw if self.preprocessing is not None else self.raw.movedim(1, -1)
+        chosen = torch.arange(len(self))[rows].to(images.device)
+        return images[chosen[:, None, None], down[:, :, None], across[:, None, :]]
+
+    def some(self, rows: Tensor | slice) -> Batchable:
+        """These examples alone."""
+        return replace(self, raw=self.raw[rows], y=self.y[rows])
+
+    def to(self, device: torch.device) -> Batchable:
+        """The split on a device; prepared images with their channels last in memory."""
+        import torch
+
+        raw = self.raw.to(device)
+        if self.preprocessing is None and self.is_images:
+            raw = raw.to(memory_format=torch.channels_last)
+        return replace(self, raw=raw, y=self.y.to(device))
+
+    def pieces(self, size: int = _PIECE, start: int = 0, step: int = 1) -> Iterator[Batchable]:
+        """The split in small parts, in order; or every `step`-th example of it from `start` on."""
+        for first in range(start, len(self), size * step):
+            yield self.some(slice(first, min(len(self), first + size * step), step))
+
+
+def prepared(raw: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Do what `Preprocessing.apply` does, bit for bit, where the examples are.
+
+    Args:
+        raw: raw examples (batch, ...).
+        preprocessing: of the model.
+    """
+    import torch
+
+    x = raw.to(torch.float32, copy=True)
+    for step in preprocessing.steps:
+        if isinstance(step, Scale):
+            x *= step.by
+        elif isinstance(step, Normalize):
+            x -= torch.tensor(step.mean, device=x.device)
+            x /= torch.tensor(step.std, device=x.device)
+        else:
+            x = x.movedim(-1, 1)
+    return x
 
 
 def make_preprocessing(train: Examples, *, normalize: bool) -> Preprocessing:
@@ -57,7 +141,7 @@ def make_preprocessing(train: Examples, *, normalize: bool) -> Preprocessing:
 
 
 def to_tensors(examples: Examples, model: ModelInfo) -> Batchable:
-    """Apply a model's preprocessing to a split, once.
+    """Join a split with the preprocessing of a model.
 
     Raises:
         BadData: when the split is empty, has other labels than the model, or another shape.
@@ -74,8 +158,9 @@ def to_tensors(examples: Examples, model: ModelInfo) -> Batchable:
             f"({model.stage}) has {_some(model.labels)}: use data and model of one task"
         )
         raise BadData(msg)
-    x = torch.from_numpy(model.preprocessing.apply(examples.x))
-    return Batchable(x, torch.from_numpy(examples.y).long())
+    model.preprocessing.apply(examples.x[:1])  # tells what does not fit
+    raw = torch.from_numpy(examples.x)
+    return Batchable(raw, torch.from_numpy(examples.y).long(), model.preprocessing)
 
 
 def _rounded(values: object) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from slimline.contract import BadParameters, get_logger
 from slimline.data.dataset import load_examples
 from slimline.models.build import build, completed, load_torch_model
 from slimline.models.info import ModelInfo
+from slimline.models.initialize import initialize
 from slimline.models.network import check_classes
 from slimline.models.result import fit_and_keep
 from slimline.models.task import Task
@@ -23,18 +24,33 @@ if TYPE_CHECKING:
     from slimline.train.spec import Train
 
 log = get_logger(__name__)
+_EXAMPLES = 256
+"""That data-dependent weights are scaled on."""
 
 
 def run(job: Train) -> Numbers:
     """Train the network."""
+    _check_start(job)
     examples = load_examples(job.train.path, split="train")
     module, info = _start(job, examples)
     train = to_tensors(examples, info)
     selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
     check_classes(module, info)
+    if job.initial is None:
+        torch.manual_seed(job.seed)
+        initialize(module, job.initialization, train.inputs(slice(0, _EXAMPLES)))
     weights, settings = module.state_dict(), job.fit_settings()
     task = Task("train", info, weights, train, selection, settings, frozen=job.freeze)
     return fit_and_keep(module, task, job.model.path, job.report.path)
+
+
+def _check_start(job: Train) -> None:
+    if job.initial is not None and job.initialization != "default":
+        msg = (
+            f"initialization {job.initialization} is for fresh weights, and initial gives trained "
+            "ones: leave out one of them"
+        )
+        raise BadParameters(msg)
 
 
 def _start(job: Train, examples: Examples) -> tuple[nn.Module, ModelInfo]:

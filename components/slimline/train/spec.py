@@ -18,10 +18,10 @@ from slimline.contract import (
     output,
 )
 from slimline.models.info import Factory
-from slimline.models.settings import FitSettings
+from slimline.models.settings import FitSettings, FreshWeights
 
 
-class Train(FitSettings, Component):
+class Train(FitSettings, FreshWeights, Component):
     """Train a network from a factory, keeping the weights that are best on the selection split."""
 
     image: ClassVar[str] = "torch"
