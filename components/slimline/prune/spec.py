@@ -158,8 +158,7 @@ class Prune(Component, Healing):
         return self
 
     def healing_settings(self, epochs: int) -> FitSettings:
-        """The settings of the fit, with what this room leaves to choose besides."""
-        own = super().healing_settings(epochs).model_dump()
-        own |= {"optimizer": self.optimizer, "weight_decay": self.weight_decay}
-        own |= {"schedule": self.learning_rate_schedule}
-        return FitSettings.model_validate(own)
+        """The settings of the fit; `schedule` is there what `learning_rate_schedule` is here."""
+        named = set(type(self).model_fields) & set(FitSettings.model_fields) - {"schedule"}
+        own = self.model_dump(include=named) | {"schedule": self.learning_rate_schedule}
+        return FitSettings.model_validate({**own, "epochs": epochs})
