@@ -319,7 +319,7 @@ def no_room_for_weights(place):
 @case
 def no_room_in_the_store(place):
     disk = place.request.getfixturevalue("small_disk")
-    tiny_model(place.root / "large", payload_bytes=100_000)
+    tiny_model(place.root / "large", payload=(100_000, 256))
     file = place.root / "large" / "model.onnx"
     argv = ("run", "adopt", "--path", file, "--train", split(place, "train"))
     words = r"cannot write .*No space left on device; free some space"

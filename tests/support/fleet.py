@@ -61,8 +61,9 @@ class Fleet:
     def release(self, package: Path, **changes):
         """Publish a package's descriptor; returns it."""
         artifact = Package.at(package)
-        uri = copy_package(self.objects, package, artifact.digest)
-        descriptor = describe_release(package, load_manifest(package), artifact, uri=uri)
+        uri, coded = copy_package(self.objects, package, artifact.digest)
+        manifest = load_manifest(package)
+        descriptor = describe_release(package, manifest, artifact, uri=uri, coded=coded)
         descriptor = descriptor.model_copy(update=changes)
         self.repository.publish_release(descriptor)
         return descriptor

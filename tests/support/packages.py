@@ -40,15 +40,18 @@ def tiny_package(
     golden_count: int = 4,
     tolerance: float = 1e-3,
     payload_bytes: int = 0,
+    payload_levels: int = 256,
 ) -> Path:
     """Build a signed package in `directory`; returns it.
 
     `broken_golden` signs expected logits that the model does not give. `verdict_pem` and
     `verdict_digest` sign the verdict with another key or about other bytes. `requires` replaces
-    fields of the manifest's requirements. `payload_bytes` makes the model that much larger.
+    fields of the manifest's requirements. `payload_bytes` makes the model that much larger,
+    by bytes of `payload_levels` values: of few, its coded form is small.
     """
     model = directory / "model"
-    weight, bias = tiny_model(model, seed=seed, payload_bytes=payload_bytes)
+    payload = (payload_bytes, payload_levels)
+    weight, bias = tiny_model(model, seed=seed, payload=payload)
     digest = Model.at(model).digest
     x = np.random.default_rng(seed).integers(0, 17, (golden_count, 8, 8, 1), dtype=np.uint8)
     logits = (x.astype(np.float32) / 16).reshape(golden_count, 64) @ weight + bias
@@ -94,14 +97,15 @@ def seal_again(root: Path, private_pem: str) -> None:
 
 
 def tiny_model(
-    directory: Path, *, seed: int = 0, payload_bytes: int = 0
+    directory: Path, *, seed: int = 0, payload: tuple[int, int] = (0, 256)
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write a `Model` artifact, logits = x @ weight + bias; returns weight (64, 10) and bias."""
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     weight = random.normal(size=(64, 10)).astype(np.float32)
     bias = random.normal(size=10).astype(np.float32)
-    ballast = random.integers(0, 256, payload_bytes, dtype=np.uint8)
+    size, levels = payload
+    ballast = random.integers(0, levels, size, dtype=np.uint8)
     constants = {"weight": weight, "bias": bias, "ballast": ballast}
     graph = helper.make_graph(
         [

@@ -21,6 +21,15 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Coded(_Document):
+    """A smaller form of a package's file, which `slimline.coding` restores bit for bit."""
+
+    path: str
+    """The file that it makes."""
+    file: PackageFile
+    """What is fetched for it; it lies beside the package's files and is none of them."""
+
+
 class Descriptor(_Document):
     """What a release is: the TUF target `releases/<name>/<version>.json`."""
 
@@ -34,6 +43,8 @@ class Descriptor(_Document):
     files: tuple[PackageFile, ...]
     """Every file of the package, with the sha256 of each of its 1 MiB chunks."""
     requires: dict[str, Any]
+    coded: tuple[Coded, ...] = ()
+    """Files that need not be fetched as they are."""
 
     @model_validator(mode="after")
     def _files_are_the_package(self) -> Self:
@@ -41,9 +52,14 @@ class Descriptor(_Document):
         if digest_entries(listed) != self.package_digest:
             msg = f"release {self.name} {self.version}: its files are not those of its digest"
             raise ValueError(msg)
-        for file in self.files:
+        for file in (*self.files, *(coded.file for coded in self.coded)):
             if len(file.chunks) != -(-file.size // CHUNK_BYTES):
                 msg = f"{file.path}: {len(file.chunks)} chunk hashes for {file.size} bytes"
+                raise ValueError(msg)
+        paths = {file.path for file in self.files}
+        for coded in self.coded:
+            if coded.path not in paths or coded.file.path in paths:
+                msg = f"{coded.file.path} is no coded form of a file of {self.name} {self.version}"
                 raise ValueError(msg)
         return self
 

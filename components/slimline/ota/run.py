@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData, Refused, get_logger, secret
-from slimline.fleet.documents import Budget
+from slimline.fleet.documents import Budget, Coded
 from slimline.fleet.keys import parse_fleet_keys
 from slimline.fleet.objects import open_objects
 from slimline.fleet.releases import copy_package, describe_release
@@ -49,10 +49,14 @@ def _driver(job: Ota) -> Campaigns:
 
 def _release(job: Ota, campaigns: Campaigns, package: Package) -> Descriptor:
     manifest = verify_package(package.path, load_trusted())
-    uri = ""
+    uri, coded = "", tuple[Coded, ...]()
     if job.copy_package:
-        uri = copy_package(open_objects(job.repository), package.path, package.digest)
-    descriptor = describe_release(package.path, manifest, package, uri=uri)
+        objects = open_objects(job.repository)
+        uri, coded = copy_package(objects, package.path, package.digest)
+    descriptor = describe_release(package.path, manifest, package, uri=uri, coded=coded)
+    for form in descriptor.coded:
+        whole = next(file.size for file in descriptor.files if file.path == form.path)
+        log.info("devices fetch %d bytes for %s, not %d", form.file.size, form.path, whole)
     campaigns.release(descriptor)
     return descriptor
 

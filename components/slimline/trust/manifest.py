@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,13 +90,18 @@ class PackageManifest(BaseModel):
 
 def hash_file(root: Path, relative: str) -> PackageFile:
     """Hash a file of a package, whole and in chunks, in one pass."""
-    whole, size, chunks = hashlib.sha256(), 0, []
     with (root / relative).open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            whole.update(piece)
-            size += len(piece)
-            chunks.append(hashlib.sha256(piece).hexdigest())
-    return PackageFile(path=relative, sha256=whole.hexdigest(), size=size, chunks=tuple(chunks))
+        return hash_stream(file, relative)
+
+
+def hash_stream(file: BinaryIO, path: str) -> PackageFile:
+    """Hash what can be read, whole and in chunks, as the file of that path."""
+    whole, size, chunks = hashlib.sha256(), 0, []
+    while piece := file.read(CHUNK_BYTES):
+        whole.update(piece)
+        size += len(piece)
+        chunks.append(hashlib.sha256(piece).hexdigest())
+    return PackageFile(path=path, sha256=whole.hexdigest(), size=size, chunks=tuple(chunks))
 
 
 def read_file(root: Path, file: PackageFile) -> bytes:
