@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support.pruning import prune
 from support.splits import small_factory
 from support.teacher import taught
 
@@ -10,14 +11,7 @@ from slimline.models.fit import accuracy
 from slimline.models.info import load_model_info, save_model_info
 from slimline.models.tensors import to_tensors
 from slimline.prune.sparse import sparsity
-from slimline.prune.spec import Prune
 from slimline.train.spec import Train
-
-
-def prune(**values):
-    teacher = taught()
-    settings = {"epochs": 4, "round_to": 4, "learning_rate": 0.005}
-    return Prune.parse({**teacher.inputs(), "model": teacher.model, **settings, **values}).run()
 
 
 @pytest.fixture(scope="module")

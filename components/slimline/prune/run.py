@@ -249,6 +249,6 @@ def _check_effect(job: Prune, before: Numbers, after: Numbers, step: Step) -> No
         msg = (
             f"{_said(job)}: a sparsity of {after['sparsity']:.4f} was reached, it was "
             f"{before['sparsity']:.4f}: the layers are too small for this ratio, or nothing lies "
-            f"below the threshold; use scope global, a larger ratio or threshold. {reasons}"
+            f"below the threshold; use scope global, or a larger ratio or threshold. {reasons}"
         )
         raise BadParameters(msg)
