@@ -170,3 +170,10 @@ def test_edits_of_every_method_are_plain_json(splits, tmp_path):
     said = json.loads((outcome["reshaped"].path / "model.json").read_text())
     made = {edit["module"]: edit["layer"] for edit in said["edits"]}
     assert list(made["conv"]["children"]) == ["reduce", "core", "expand"]
+
+
+def test_a_model_that_was_trained_in_levels_is_refused(splits, tmp_path):
+    model = artifact(tmp_path / "model", "dead_weight")
+    (model.path / "quantization.json").write_text("{}")
+    with pytest.raises(BadData, match="put reshape before qat"):
+        reshape("grow", model.path, splits)

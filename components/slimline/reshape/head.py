@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slimline.models.info import Layer, Replace
-from slimline.models.traced import ACTIVATIONS, COPIES, operation, owner, shape
+from slimline.models.traced import ACTIVATIONS, COPIES, POOLS, operation, owner, shape
 from slimline.reshape.bench import Bench, Change, answers
 from slimline.reshape.describe import identity, in_a_row
 from slimline.reshape.graph import LeftAloneError
@@ -62,13 +62,21 @@ def _find(graph: Graph, path: str) -> _Head:
         source = source.args[0]
     maps = shape(source.args[0]) if source.op == "call_function" else ()
     flat = operation(source) in ("flatten", "view", "reshape")
-    if not flat or len(maps) not in _MAPS or shape(source) != (maps[0], math.prod(maps[1:])):
+    flat = flat and len(maps) in _MAPS and shape(source) == (maps[0], math.prod(maps[1:]))
+    if not flat or (len(maps) == _MAPS[0] and not _convolved(source.args[0])):
         msg = "it does not take flattened feature maps"
         raise LeftAloneError(msg)
     if math.prod(maps[2:]) == 1:
         msg = "its feature maps are pooled already"
         raise LeftAloneError(msg)
     return _Head(path, maps[1:], _rest(graph, graph.layers[path]))
+
+
+def _convolved(node: Any) -> bool:
+    """Whether a tensor of three axes has channels second, and is no sequence of features."""
+    while operation(node) in ACTIVATIONS | COPIES | POOLS | {"batch_norm"}:
+        node = node.args[0]
+    return operation(node) == "conv1d"
 
 
 def _rest(graph: Graph, node: Node) -> tuple[str, ...] | None:

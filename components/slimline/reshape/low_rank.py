@@ -132,6 +132,8 @@ def _tucker(layer: Any, job: Reshape) -> tuple[list[Part], str]:
     for _ in range(_SWEEPS):
         out = _leading(_project(weight, into, 1), 0)[0][:, :after]
         into = _leading(_project(weight, out, 0), 1)[0][:, :before]
+    # One axis of a small rank bounds that of the other: a basis may have fewer columns than asked.
+    before, after = into.shape[1], out.shape[1]
     core = _project(_project(weight, out, 0), into, 1)
     moves = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
     moves["padding_mode"] = layer.padding_mode

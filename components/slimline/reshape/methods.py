@@ -31,7 +31,7 @@ def reshape(module: nn.Module, job: Reshape, x: Tensor) -> Bench:
     Args:
         module: in evaluation mode; it stays as it is.
         job: says how.
-        x: training examples; the first `samples` of them show the activations.
+        x: training examples that show the activations.
 
     Returns:
         The bench with the changed network, its edits, and the reasons.
@@ -43,10 +43,9 @@ def reshape(module: nn.Module, job: Reshape, x: Tensor) -> Bench:
     import torch
 
     tolerance = job.tolerance if job.method in PRESERVING else None
-    seen = x[: job.samples]
     probe = x[:_PROBE] if len(x) > 1 else torch.cat([x, x])
     bench = Bench(module, probe, tolerance=tolerance, layers=job.layers)
-    _apply(bench, job, seen)
+    _apply(bench, job, x)
     for layer, said in bench.changed.items():
         log.info("reshape: %s: %s", layer, said)
     for layer, why in bench.left_alone.items():

@@ -76,8 +76,8 @@ def remove_redundancy(bench: Bench, job: Reshape, x: Tensor) -> None:
     is the same on every example goes and leaves its value in the bias of the layer that takes it.
     That the data never woke a unit says something of other data: the share of examples on which it
     may yet be active is bounded (see `rate_bound`), unit by unit, and must be at most `max_rate`.
-    Dead units: "dying ReLU", Lu et al. 2019, arXiv:1903.06733; removal with the bias as in Sharma
-    et al., arXiv:1511.01886, and Hu et al. 2016 (network trimming), arXiv:1607.03250.
+    Dead units: "dying ReLU", Lu et al. 2019, arXiv:1903.06733; units that
+    are rarely active go first in Hu et al. 2016 (network trimming), arXiv:1607.03250.
 
     Raises:
         BadParameters: when the examples are too few for the bound; says how many are needed.
@@ -136,8 +136,9 @@ def _without(module: nn.Module, chain: Chain, seen: _Range, round_to: int, bound
     """The change that takes dead and constant units out; raises LeftAloneError."""
     import torch
 
-    assert seen.low is not None  # noqa: S101 - the taker was called
-    assert seen.high is not None  # noqa: S101 - as above
+    if seen.low is None or seen.high is None:
+        msg = f"{chain.taker} is passed by in evaluation"
+        raise LeftAloneError(msg)
     taker: Any = module.get_submodule(chain.taker)
     size = torch.maximum(seen.low.abs(), seen.high.abs())
     rounding = _CONSTANT * float(size.max())

@@ -58,15 +58,17 @@ def merge_similar(bench: Bench, job: Reshape, x: Tensor) -> None:
     see = {chain.taker: partial(products[chain.taker].see, chain) for chain in chains}
     watch(bench.module, x, see)
     for chain in chains:
-        matrix = products[chain.taker].matrix
-        assert matrix is not None  # noqa: S101 - the taker was called
         try:
-            bench.attempt(_merge(bench.module, chain, matrix, job))
+            bench.attempt(_merge(bench.module, chain, products[chain.taker].matrix, job))
         except LeftAloneError as why:
             bench.leave(chain.maker, why)
 
 
-def _merge(module: nn.Module, chain: Chain, products: Tensor, job: Reshape) -> Change:
+def _merge(module: nn.Module, chain: Chain, products: Tensor | None, job: Reshape) -> Change:
+    """The change that merges a chain's units; raises LeftAloneError."""
+    if products is None:
+        msg = f"{chain.taker} is passed by in evaluation"
+        raise LeftAloneError(msg)
     merged, closest = _similar(products, job.similarity)
     keep = kept_units(list(merged), chain.units, job.round_to)
     if len(keep) == chain.units:
