@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimline.contract import Refused
 from slimline.measure.evaluation import EvaluationRecord, Interval
+from slimline.measure.slices import holm_bounds
 from slimline.trust.dsse import check_form
 from slimline.trust.strict import read_object
 
@@ -53,11 +54,19 @@ def judge(job: Gate, digest: str, record: EvaluationRecord) -> tuple[str, ...]:
 def numbers_of(record: EvaluationRecord) -> dict[str, Any]:
     """The numbers that are judged, for the verdict and the task's table."""
     candidate, baseline, paired = record.stages[-1], record.stages[0], record.non_inferiority
+    results = {"score": candidate.score, "accuracy": candidate.accuracy}
+    told = {key: found for key, found in results.items() if found is not None}
+    more = {"robustness": record.robustness, "ece": record.calibration}
     return {
-        "accuracy": candidate.accuracy.value,
-        "accuracy_low": candidate.accuracy.low,
-        "accuracy_high": candidate.accuracy.high,
-        "baseline_accuracy": baseline.accuracy.value,
+        **{key: found.value for key, found in told.items()},
+        **{f"{key}_low": found.low for key, found in told.items()},
+        **{f"{key}_high": found.high for key, found in told.items()},
+        **{
+            f"baseline_{key}": before.value
+            for key in told
+            if (before := getattr(baseline, key)) is not None
+        },
+        **{f"{key}_drop_upper_bound": s.upper_bound for key, s in more.items() if s is not None},
         "drop": paired.drop,
         "drop_upper_bound": paired.upper_bound,
         "confidence": paired.confidence,
@@ -81,14 +90,17 @@ def _unusable(job: Gate, digest: str, record: EvaluationRecord) -> Iterator[str]
         yield f"the evaluation is of other bytes: {measured}, the candidate is {digest[:12]}"
     if record.non_inferiority.examples < 1:
         yield "the evaluation is empty: it holds no test example"
-    if abs(record.non_inferiority.margin - job.margin) > _CLOSE:
+    if record.non_inferiority.metric != job.metric:
+        about = record.non_inferiority.metric
+        yield f"the evaluation is about {about}, the gate judges {job.metric}"
+    if abs(record.non_inferiority.margin - job.margin) > _CLOSE * max(1.0, job.margin):
         theirs = record.non_inferiority.margin
         yield f"the evaluation was made for margin {theirs:g}, the gate's is {job.margin:g}"
     if record.non_inferiority.confidence < job.confidence - _CLOSE:
         theirs = record.non_inferiority.confidence
         yield f"the evaluation's confidence is {theirs:g}, at least {job.confidence:g} is demanded"
     first, last = _classes(record.stages[0]), _classes(record.stages[-1])
-    if not last or first != last:
+    if first != last or (not last and record.stages[-1].accuracy is not None):
         yield f"the evaluation misses classes: the candidate has {len(last)}, baseline {len(first)}"
 
 
@@ -96,28 +108,67 @@ def _unmet(job: Gate, record: EvaluationRecord) -> Iterator[str]:
     paired, numbers = record.non_inferiority, numbers_of(record)
     if not paired.upper_bound <= job.margin:
         yield (
-            f"the drop in accuracy may be as large as {paired.upper_bound:.4f} "
-            f"(at {paired.confidence:.0%} confidence), margin is {job.margin:g}"
+            f"the {'drop' if paired.higher_is_better else 'rise'} in {paired.metric} may be as "
+            f"large as {paired.upper_bound:.4f} (at {paired.confidence:.0%} confidence), margin is "
+            f"{job.margin:g}"
         )
+    yield from _out_of_limits(job, numbers)
+    for label, drop in _class_drops(record):
+        if job.per_class_max_drop is not None and not drop <= job.per_class_max_drop:
+            limit, what = job.per_class_max_drop, _by_class(record)
+            yield f"{what} of class {label} dropped by {drop:.4f}, at most {limit:g} is allowed"
+    if job.slice_max_drop is not None:
+        yield from _worse_parts(job.slice_max_drop, record)
+
+
+def _out_of_limits(job: Gate, numbers: dict[str, Any]) -> Iterator[str]:
     for what, key, least in (
         ("accuracy", "accuracy", job.min_accuracy),
         ("shrink", "shrink", job.min_shrink),
         ("lower bound of the speedup", "speedup_low", job.min_speedup),
         ("number of test examples", "test_examples", job.min_test_examples),
     ):
-        if least is not None and not numbers[key] >= least:
+        if least is not None and key not in numbers:
+            yield f"{what} was not measured, at least {least:g} is demanded"
+        elif least is not None and not numbers[key] >= least:
             yield f"{what} is {numbers[key]:.6g}, at least {least:g} is demanded"
     for what, key, most in (
         ("size in bytes", "bytes", job.max_bytes),
         ("latency in ms", "latency_ms", job.max_latency_ms),
         ("memory in MB", "memory_mb", job.max_memory_mb),
+        (
+            "drop in accuracy on corrupted images (upper bound)",
+            "robustness_drop_upper_bound",
+            job.max_robustness_drop,
+        ),
+        (
+            "rise of the expected calibration error (upper bound)",
+            "ece_drop_upper_bound",
+            job.max_ece_rise,
+        ),
     ):
-        if most is not None and not numbers[key] <= most:
+        if most is not None and key not in numbers:
+            yield f"{what} was not measured, at most {most:g} is allowed"
+        elif most is not None and not numbers[key] <= most:
             yield f"{what} is {numbers[key]:.6g}, at most {most:.10g} is allowed"
-    for label, drop in _class_drops(record):
-        if job.per_class_max_drop is not None and not drop <= job.per_class_max_drop:
-            limit = job.per_class_max_drop
-            yield f"accuracy of class {label} dropped by {drop:.4f}, at most {limit:g} is allowed"
+
+
+def _worse_parts(limit: float, record: EvaluationRecord) -> Iterator[str]:
+    """A reason for each class or slice that is not shown to be good, all judged together."""
+    if not record.slices:
+        yield f"no class and no slice was compared, slice_max_drop {limit:g} needs one"
+    paired = record.non_inferiority
+    for name, bound in holm_bounds(record.slices, limit, paired.confidence).items():
+        if not bound <= limit:
+            yield (
+                f"{name} may have dropped by {bound:.4f} (at {paired.confidence:.0%} confidence "
+                f"for all {len(record.slices)} parts together), at most {limit:g} is allowed"
+            )
+
+
+def _by_class(record: EvaluationRecord) -> str:
+    is_classifier = record.stages[-1].accuracy is not None
+    return "accuracy" if is_classifier else record.non_inferiority.metric
 
 
 def _point(value: float) -> Interval:

@@ -22,11 +22,13 @@ def run(job: Gate) -> Numbers:
     (job.verdict.path / FILE).write_bytes(signed)
     for reason in record.reasons:
         log.warning("refused: %s", reason)
-    return {"passed": record.passed, "reasons": list(record.reasons), **record.numbers}
+    told = {"passed": record.passed, "reasons": list(record.reasons), "metric": job.metric}
+    return {**told, **record.numbers}
 
 
 def _verdict(job: Gate) -> VerdictRecord:
-    thresholds = job.parameter_values()
+    # A verdict's thresholds are numbers; which metric they are of, the evaluation says.
+    thresholds = {k: v for k, v in job.parameter_values().items() if k != "metric"}
     try:
         evaluation = read_evaluation(job.evaluation.path)
     except Refused as error:

@@ -32,11 +32,15 @@ class Gate(Component):
     evaluation: Input[Evaluation] = Field(description="Its numbers on the test split.")
     verdict: Output[Verdict] = output("The signed verdict about the candidate's digest.")
 
+    metric: str = Field(
+        "accuracy", description="What the evaluation must be about; see validate's metric."
+    )
     margin: float = Field(
         0.01,
         ge=0,
-        le=1,
-        description="Largest drop in accuracy accepted, a fraction; the margin of the evaluation.",
+        le=1e9,
+        description="Largest drop in the metric accepted, a fraction or in its unit; the margin of "
+        "the evaluation.",
     )
     confidence: float = Field(
         0.95,
@@ -48,7 +52,32 @@ class Gate(Component):
         None, ge=0, le=1, description="Least accuracy, as a fraction."
     )
     per_class_max_drop: float | None = Field(
-        None, ge=0, le=1, description="Largest drop in the accuracy of any class, a fraction."
+        None,
+        ge=0,
+        le=1,
+        description="Largest drop observed in the accuracy of any class, a fraction: a point, no "
+        "bound; slice_max_drop is surer.",
+    )
+    slice_max_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1e9,
+        description="Largest drop that any class or slice may really have: the upper bound counts, "
+        "at the evaluation's confidence for all of them together (Holm).",
+    )
+    max_robustness_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest drop of mean accuracy on corrupted images, a fraction; the upper "
+        "bound counts.",
+    )
+    max_ece_rise: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest rise of the expected calibration error, a fraction; the upper bound "
+        "counts.",
     )
     max_bytes: int | None = Field(None, ge=1, description="Most bytes of model.onnx.")
     max_latency_ms: float | None = Field(

@@ -68,10 +68,51 @@ def session(source: Path | bytes, threads: int = 1) -> Any:
     return loaded
 
 
+def answer(session: Any, x: NDArray[np.float32], what: str = "the model") -> NDArray[np.float32]:
+    """Run one batch.
+
+    Args:
+        session: what `session()` gave.
+        x: what `Preprocessing.apply` gave, float32, the batch first; at least one example.
+        what: the model's name in errors.
+
+    Returns:
+        float32, of any shape, the batch first; finite.
+
+    Raises:
+        BadData: when the model does not take `x`, gives no answer for each example, or one that
+            holds NaN or infinity.
+    """
+    import numpy as np
+
+    name = session.get_inputs()[0].name
+    try:
+        found: NDArray[np.float32] = session.run(None, {name: x})[0]
+    except Exception as error:  # its errors share no base class but Exception
+        msg = (
+            f"{what} does not take {x.dtype}{list(x.shape)}: give a model and data that belong "
+            f"together, or export it again: {error}"
+        )
+        raise BadData(msg) from error
+    if found.ndim == 0 or len(found) != len(x):
+        msg = (
+            f"{what} answers {list(found.shape)} to {len(x)} examples: an answer for each is "
+            "needed, (examples, classes) of a classifier; export it with a dynamic batch"
+        )
+        raise BadData(msg)
+    if not np.isfinite(found).all():
+        msg = (
+            f"the answers (logits) of {what} hold NaN or infinity: its weights or its input are "
+            "damaged; train or export it again"
+        )
+        raise BadData(msg)
+    return found
+
+
 def logits(
     session: Any, x: NDArray[np.float32], batch: int = 256, what: str = "the model"
 ) -> NDArray[np.float32]:
-    """Predict.
+    """Predict classes.
 
     Args:
         session: what `session()` gave.
@@ -83,35 +124,19 @@ def logits(
         float32, shape (examples, classes), finite.
 
     Raises:
-        BadData: when the model does not take `x`, or answers with another shape, NaN or infinity.
+        BadData: as `answer`, or when the answers are no table of classes.
     """
     import numpy as np
 
     if len(x) == 0:
         msg = "there is no example to predict: give at least one"
         raise BadData(msg)
-    name = session.get_inputs()[0].name
-    starts = range(0, len(x), batch)
-    try:
-        parts = [session.run(None, {name: x[start : start + batch]})[0] for start in starts]
-    except Exception as error:  # its errors share no base class but Exception
-        msg = (
-            f"{what} does not take {x.dtype}{list(x.shape)}: give a model and data that belong "
-            f"together, or export it again: {error}"
-        )
-        raise BadData(msg) from error
+    parts = [answer(session, x[start : start + batch], what) for start in range(0, len(x), batch)]
     classes = {part.shape[1:] for part in parts}
-    if [len(shape) for shape in classes] != [1] or sum(map(len, parts)) != len(x):
+    if [len(shape) for shape in classes] != [1]:
         msg = (
             f"{what} answers {list(parts[0].shape)}: (examples, classes) is needed; cut it to the "
             "classifier"
         )
         raise BadData(msg)
-    answer: NDArray[np.float32] = np.concatenate(parts)
-    if not np.isfinite(answer).all():
-        msg = (
-            f"the logits of {what} hold NaN or infinity: its weights or its input are damaged; "
-            "train or export it again"
-        )
-        raise BadData(msg)
-    return answer
+    return np.concatenate(parts)

@@ -19,14 +19,14 @@ _INK, _BAR, _LAST = "#22303c", "#9db4c8", "#1f6fb2"
 _MOST_NAMED_CLASSES, _SHORT = 40, 3
 
 
-def accuracy_plot(stages: Sequence[StageNumbers]) -> str:
-    """Accuracy of each stage with its interval."""
+def metric_plot(stages: Sequence[StageNumbers], name: str) -> str:
+    """The metric of each stage with its interval."""
     figure, axes = _figure(len(stages))
     for row, stage in enumerate(stages):
-        a = stage.accuracy
+        a = stage.measured
         spread = [[a.value - a.low], [a.high - a.value]]
         axes.errorbar(a.value, row, xerr=spread, fmt="o", capsize=4, color=_colour(row, stages))
-    _name_rows(axes, stages, "accuracy")
+    _name_rows(axes, stages, name)
     return _svg(figure)
 
 
@@ -52,6 +52,54 @@ def latency_plot(stages: Sequence[StageNumbers], times: Sequence[Latency]) -> st
         medianprops={"color": _LAST},
     )
     _name_rows(axes, stages, "ms for one example")
+    return _svg(figure)
+
+
+def front_plot(
+    stages: Sequence[StageNumbers], drops: Sequence[float], costs: Sequence[float], cost: str
+) -> str:
+    """Drop against a cost, both better when less; a dominated stage is hollow, the front a line."""
+    figure, axes = _figure(0)
+    figure.set_size_inches(5.2, 3.4)
+    points = list(zip(costs, drops, strict=True))
+    beaten = dominated(points)
+    front = sorted(point for point, worse in zip(points, beaten, strict=True) if not worse)
+    axes.plot(*zip(*front, strict=True), color=_BAR, drawstyle="steps-post", zorder=1)
+    for row, ((x, y), worse) in enumerate(zip(points, beaten, strict=True)):
+        colour = _colour(row, stages)
+        axes.scatter(x, y, s=46, color="w" if worse else colour, edgecolors=colour, zorder=2)
+        named = _plain(stages[row].stage) + (" (dominated)" if worse else "")
+        axes.annotate(named, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=9)
+    axes.set_xlabel(cost)
+    axes.set_ylabel("drop")
+    axes.margins(0.18, 0.2)
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
+def dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Whether another point is no worse in both numbers and better in one; less is better."""
+    return [
+        any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points
+        )
+        for point in points
+    ]
+
+
+def reliability_plot(stages: Sequence[StageNumbers]) -> str:
+    """How often answers are right that are as sure as this; the dotted line is perfect."""
+    figure, axes = _figure(0)
+    figure.set_size_inches(5.2, 3.8)
+    axes.plot([0, 1], [0, 1], linestyle=":", color=_INK)
+    for stage, colour in ((stages[0], _BAR), (stages[-1], _LAST)):
+        x, y = zip(*((b.confidence, b.accuracy) for b in stage.reliability), strict=True)
+        axes.plot(x, y, marker="o", markersize=4, color=colour, label=_plain(stage.stage))
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
     return _svg(figure)
 
 

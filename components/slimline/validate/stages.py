@@ -1,4 +1,4 @@
-"""The models that are compared: loaded, checked against the test split, run on it."""
+"""The models that are compared: loaded, and checked against the test split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
 from slimline.data.dataset import Examples, load_examples
-from slimline.measure.runtime import logits, session
+from slimline.measure.runtime import answer, session
 from slimline.models.info import ModelInfo, load_model_info
 
 if TYPE_CHECKING:
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from slimline.contract import Model
 
+_TABLE_AXES = 2
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One model and its answers to the test split."""
+    """One model."""
 
     info: ModelInfo
     digest: str
@@ -29,22 +31,25 @@ class Stage:
     session: Any
     first_input: NDArray[np.float32]
     """The first example as a batch of one."""
-    predicted: NDArray[np.int64]
-    right: NDArray[np.bool_]
 
     @property
     def bytes(self) -> int:
         """Size of `model.onnx`."""
         return self.path.stat().st_size
 
+    @property
+    def what(self) -> str:
+        """The model's name in errors."""
+        return _name(self.info)
+
 
 def load_test(source: Path) -> Examples:
-    """Read the test split.
+    """Map the test split, of any task, into memory.
 
     Raises:
         BadData: on another split, or an empty one; see `load_examples` for the rest.
     """
-    examples = load_examples(source, split="test")
+    examples = load_examples(source, split="test", task=None, mapped=True)
     if len(examples) == 0:
         msg = (
             f"dataset {examples.info.name}: its test split is empty: nothing can be shown; "
@@ -54,23 +59,34 @@ def load_test(source: Path) -> Examples:
     return examples
 
 
-def load_stage(model: Model, examples: Examples, threads: int) -> Stage:
-    """Load a model and run it on the test split.
+def load_stage(model: Model, examples: Examples, threads: int, *, classifies: bool) -> Stage:
+    """Load a model and let it answer to the first example.
+
+    Args:
+        model: the artifact.
+        examples: the test split.
+        threads: inside one operator.
+        classifies: it must give a logit for each label.
 
     Raises:
         BadData: when it is not ONNX, its labels or raw input differ from the test split's, or its
-            answers are not finite logits, one for each label.
+            answer is not finite, or no logit for each label.
     """
     info, path = load_model_info(model.path), model.path / "model.onnx"
     check_fits(info, examples)
     loaded = session(path, threads)
-    x = info.preprocessing.apply(examples.x)
-    answers = logits(loaded, x, what=_name(info))
-    if answers.shape[1] != len(info.labels):
-        msg = f"{_name(info)} gives {answers.shape[1]} logits for {len(info.labels)} labels"
+    first = info.preprocessing.apply(examples.x[:1])
+    shape = answer(loaded, first, _name(info)).shape
+    if classifies and len(shape) != _TABLE_AXES:
+        msg = (
+            f"{_name(info)} answers {list(shape)}: (examples, classes) is needed; cut it to the "
+            "classifier"
+        )
         raise BadData(msg)
-    predicted = answers.argmax(1)
-    return Stage(info, model.digest, path, loaded, x[:1], predicted, predicted == examples.y)
+    if classifies and shape[1] != len(info.labels):
+        msg = f"{_name(info)} gives {shape[1]} logits for {len(info.labels)} labels"
+        raise BadData(msg)
+    return Stage(info, model.digest, path, loaded, first)
 
 
 def check_fits(info: ModelInfo, examples: Examples) -> None:
