@@ -159,6 +159,34 @@ class prune(Case):  # noqa: N801
         return {**inputs, **FIT, "model": _digits().torch}
 
 
+class reshape(Case):  # noqa: N801
+    same = ("reshaped",)
+    why = "the report tells how long it took"
+
+    def values(self):
+        inputs = {name: self.world.split(name) for name in ("train", "selection")}
+        return {**inputs, "model": _digits().torch, "latency_rounds": 0}
+
+
+class qat(Case):  # noqa: N801
+    same = ("trained",)
+    why = "the report tells how long it took"
+
+    def values(self):
+        inputs = {name: self.world.split(name) for name in ("train", "selection")}
+        return {**inputs, **FIT, "model": _digits().torch}
+
+
+class search(Case):  # noqa: N801
+    why = "the front holds measured times, and they choose"
+
+    def values(self):
+        inputs = {name: self.world.split(name) for name in ("train", "selection")}
+        space = {"factory": [small_factory(4)], "distill": {"learning_rate": [0.01]}}
+        limits = {"epochs": [1], "trials": 1, "population": 2, "rounds": 11, "max_drop": 0.5}
+        return {**inputs, "teacher": _digits().torch, "space": space, **limits}
+
+
 class export(Case):  # noqa: N801
     same = ("exported",)
 
@@ -168,6 +196,7 @@ class export(Case):  # noqa: N801
 
 class quantize(Case):  # noqa: N801
     same = ("quantized",)
+    why = "the report holds measured times"
 
     def values(self):
         samples = {"calibration": _digits().train, "calibration_samples": 32}

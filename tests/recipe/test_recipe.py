@@ -126,6 +126,20 @@ def test_a_model_of_ones_own_in_onnx_can_be_a_teacher_and_then_be_pruned(recipe)
     assert steps["pruned"].inputs["model"] == (Source("student", "student"),)
 
 
+def test_a_search_gives_its_choice_to_both_kinds_of_passes(recipe):
+    space = "{factory: [{call: 'slimline.models.zoo:small_cnn'}], quantize: {scheme: [int8]}}"
+    text = GOOD.replace("  - prune", f"  - search: {{space: {space}, minutes: 5}}\n  - prune")
+    steps = {s.name: s for s in plan(load_recipe(recipe(text)))}
+    assert steps["search"].inputs["teacher"] == (Source("teacher", "model"),)
+    assert steps["pruned"].inputs["model"] == (Source("search", "chosen_torch"),)
+    assert steps["validate"].inputs["stages"][0] == Source("search", "chosen")
+    alone = text.replace("  - prune: {ratio: 0.25}\n", "").replace(
+        "  - quantize: {scheme: int8-static}\n", ""
+    )
+    steps = {s.name: s for s in plan(load_recipe(recipe(alone)))}
+    assert steps["validate"].inputs["candidate"] == (Source("search", "chosen"),)
+
+
 BRANCHED = """\
   - {distill: {}, name: wide}
   - {distill: {}, name: deep, inputs: {teacher: [teacher]}}

@@ -18,9 +18,10 @@ _STAGES = {
     "distill": "student",
     "prune": "pruned",
     "reshape": "reshaped",
-    "qat": "aware",
     "quantize": "quantized",
 }
+_TEACHES = ("distill", "search")
+"""Components for which the model before is a teacher."""
 
 
 class PlanError(BadParameters):
@@ -122,8 +123,13 @@ def _compress(made: _Plan) -> list[Source]:
                 "start from a factory or a distill, whose teacher may be in ONNX"
             )
             raise PlanError(msg, section)
-        torch_model = _torch_pass(made, step, name, torch_model or stages[-1], section)
-        stages.append(_export(made, name, torch_model))
+        found = _torch_pass(made, step, name, torch_model or stages[-1], section)
+        if step.component == "search":  # it keeps its choice in both forms
+            torch_model = Source(name, "chosen_torch")
+            stages.append(found)
+        else:
+            torch_model = found
+            stages.append(_export(made, name, found))
     return stages
 
 
@@ -149,14 +155,15 @@ def _first_model(made: _Plan) -> tuple[Source | None, list[Source]]:
 def _torch_pass(
     made: _Plan, step: Pass, name: str, model: Source, section: tuple[str | int, ...]
 ) -> Source:
-    port = "teacher" if step.component == "distill" else "model"
+    port = "teacher" if step.component in _TEACHES else "model"
     inputs = {
         port: (model,),
         "train": (_split("train"),),
         "selection": (_split("selection"),),
         **_further_models(made, step, section),
     }
-    return made.add(name, step.component, {"stage": name, **step.parameters}, inputs, section)
+    own = {} if step.component == "search" else {"stage": name}
+    return made.add(name, step.component, {**own, **step.parameters}, inputs, section)
 
 
 def _onnx_pass(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slimline.contract import Resources, load_component
 from slimline.models.info import Factory
 
-TORCH_PASSES = ("distill", "prune")
+TORCH_PASSES = ("distill", "prune", "reshape", "qat", "search")
 ONNX_PASSES = ("quantize",)
 _INPUTS = {
     "type": "object",
