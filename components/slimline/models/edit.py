@@ -156,6 +156,8 @@ def _match_attributes(layer: nn.Module) -> None:
     elif isinstance(layer, nn.RNNBase):
         (_, layer.input_size), (_, layer.hidden_size) = (w.shape for w in layer.all_weights[0][:2])
         layer.flatten_parameters()
+    elif isinstance(layer, nn.RNNCellBase):
+        (_, layer.input_size), (_, layer.hidden_size) = layer.weight_ih.shape, layer.weight_hh.shape
     elif isinstance(layer, nn.MultiheadAttention):
         _match_attention(layer)
     else:

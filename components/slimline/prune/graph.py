@@ -30,21 +30,18 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Flow, Node, Given], Axes | list[Axes] | None]
 
-_RULES = {**rules_math.RULES, **rules_shapes.RULES, **rules_layers.RULES}
+_RULES: Mapping[str, Rule] = {**rules_math.RULES, **rules_shapes.RULES, **rules_layers.RULES}
 _CHECKS = ("_assert", "sym_", "_set_grad")
 _WAYS = 40
 """Alternatives that are tried at most, over all operations that have some."""
 
 
-def find_groups(
-    module: nn.Module, example: Tensor, *, through_reshapes: bool = True
-) -> tuple[tuple[Group, ...], dict[str, str]]:
+def find_groups(module: nn.Module, example: Tensor) -> tuple[tuple[Group, ...], dict[str, str]]:
     """Find what can be cut.
 
     Args:
         module: in evaluation mode.
         example: an input of at least two examples.
-        through_reshapes: whether a reshape may narrow at all.
 
     Returns:
         The groups that a trial cut has proven, and by layer why it is left alone.
@@ -52,10 +49,8 @@ def find_groups(
     Raises:
         BadData: when `torch.export` cannot read the network.
     """
-    program = _exported(module, example)
-    rules = {k: r for k, r in _RULES.items() if through_reshapes or r is not rules_shapes.reshape}
-    flow = _best(module, program, rules)
-    found, left_alone = flow.units.groups()
+    flow = _best(module, _exported(module, example))
+    found, left_alone = flow.groups()
     single = {g.name: "its channels can only go all together" for g in found if len(g.units) == 1}
     groups, unproven = Proof(module, example).proven([g for g in found if len(g.units) > 1])
     return groups, single | unproven | left_alone
@@ -75,20 +70,20 @@ def _exported(module: nn.Module, example: Tensor) -> ExportedProgram:
         raise BadData(msg) from error
 
 
-def _best(module: nn.Module, program: ExportedProgram, rules: Mapping[str, Rule]) -> Flow:
+def _best(module: nn.Module, program: ExportedProgram) -> Flow:
     """Follow the graph; where an operation can be followed in several ways, in the best one.
 
     The best leaves most to cut. Operations of one kind and size take the same way.
     """
     choices: dict[str, int] = {}
-    best = _walk(Flow(module, program, choices), program, rules)
+    best = _walk(Flow(module, program, choices), program)
     worth, tried = _worth(best), 0
     for key, count in list(best.options.items()):
         for way in range(1, count):
             if tried == _WAYS:
                 return best
             tried += 1
-            other = _walk(Flow(module, program, {**choices, key: way}), program, rules)
+            other = _walk(Flow(module, program, {**choices, key: way}), program)
             if _worth(other) > worth * 1.001:
                 choices[key], best, worth = way, other, _worth(other)
     return best
@@ -98,7 +93,7 @@ def _worth(flow: Flow) -> float:
     """Weights that can be removed, each counted for each of its axes."""
     total = 0.0
     state = flow.module.state_dict()
-    for group in flow.units.groups()[0]:
+    for group in flow.groups()[0]:
         if len(group.units) == 1:
             continue
         for place in (p for unit in group.units for p in unit if p.parameter in state):
@@ -107,25 +102,21 @@ def _worth(flow: Flow) -> float:
     return total
 
 
-def _walk(flow: Flow, program: ExportedProgram, rules: Mapping[str, Rule]) -> Flow:
-    frozen: dict[str, str] = {}
+def _walk(flow: Flow, program: ExportedProgram) -> Flow:
     for node in program.graph.nodes:
         if node.op == "output":
-            _freeze(flow, node, "its channels are the network's answer", frozen)
+            flow.freeze_inputs(node, "its channels are the network's answer")
         elif node.op == "call_function":
-            axes = _visit(flow, node, rules)
+            axes = _visit(flow, node)
             if axes is None:
                 # Not understood: what flows in must stay, what comes out is not followed.
-                why = f"{name_of(node)} in {where(node)} is not understood"
-                _freeze(flow, node, why, frozen)
+                flow.freeze_inputs(node, f"{name_of(node)} in {where(node)} is not understood")
             else:
                 flow.axes[node] = axes
-    for name, why in frozen.items():
-        flow.units.freeze_parameter(name, why)
     return flow
 
 
-def _visit(flow: Flow, node: Node, rules: Mapping[str, Rule]) -> Axes | list[Axes] | None:
+def _visit(flow: Flow, node: Node) -> Axes | list[Axes] | None:
     import torch
 
     if node.target is operator.getitem:
@@ -136,15 +127,10 @@ def _visit(flow: Flow, node: Node, rules: Mapping[str, Rule]) -> Axes | list[Axe
         return ()
     if not hasattr(node.target, "_schema"):
         return None if any(map(is_tensor, node.all_input_nodes)) else ()
-    rule = rules.get(name_of(node))
+    rule = _RULES.get(name_of(node))
     if rule is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):
         rule = rules_math.elementwise
-    return rule(flow, node, given_to(node)) if rule else None
-
-
-def _freeze(flow: Flow, node: Node, why: str, frozen: dict[str, str]) -> None:
-    for source in filter(is_tensor, node.all_input_nodes):
-        if source.name in flow.names:
-            frozen.setdefault(flow.names[source.name], why)
-        else:
-            flow.freeze(flow.all_axes(source), why)
+    try:
+        return rule(flow, node, given_to(node)) if rule else None
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+        return None  # operands of a form that the rule does not know

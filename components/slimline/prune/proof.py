@@ -8,11 +8,13 @@ left alone with what went wrong; which one it is, is found by halving.
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slimline.models.edit import PADDING, apply_edits
 from slimline.prune.edits import edits_for
+from slimline.prune.units import merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,10 +41,15 @@ class Proof:
         for exact in (True, False):
             asked = [group for group in groups if group.exact is exact]
             kept = self._add(kept, asked, reasons)
-        order = {id(group): number for number, group in enumerate(groups)}
-        names = {group.tensors: number for number, group in enumerate(groups)}
-        kept.sort(key=lambda g: order.get(id(g), names[g.tensors]))
-        return tuple(kept), reasons
+        for together in _together([group for group in groups if group.name in reasons]):
+            if self._wrong([*kept, together]) is None:
+                kept.append(together)
+                own = set(together.tensors)
+                held = [g.name for g in groups if own >= set(g.tensors)]
+                reasons = {name: why for name, why in reasons.items() if name not in held}
+                break
+        order = [group.name for group in groups]
+        return tuple(sorted(kept, key=lambda group: order.index(group.name))), reasons
 
     def _add(
         self, kept: Sequence[Group], asked: Sequence[Group], reasons: dict[str, str]
@@ -93,6 +100,19 @@ def _difference(answers: Sequence[Tensor], wanted: Sequence[Tensor], *, exact: b
     return None
 
 
+def _together(failed: Sequence[Group]) -> Iterator[Group]:
+    """Groups that hang on one size: a stream whose width the heads of attention divide.
+
+    Code such as `c // heads` holds when stream and heads lose the same share.
+    """
+    for base in sorted(failed, key=lambda group: -len(group.units)):
+        rest = [group for group in failed if group is not base]
+        for count in sorted({len(group.units) for group in rest}):
+            others = [group for group in rest if len(group.units) == count]
+            if len(base.units) % count == 0:
+                yield merged(base, others)
+
+
 def _with_fewer_sizes(group: Group) -> Iterator[Group]:
     """The same without its attributes, then with one of them: a size may be equal by chance."""
     if group.sizes:
@@ -107,15 +127,17 @@ def _silenced(
     """A copy in which the weights of the units that go are zero."""
     import torch
 
+    gone: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for group, kept in zip(groups, keep, strict=True):
+        for number in set(range(len(group.units))) - set(kept):
+            for place in group.units[number]:
+                gone[place.parameter, place.axis].update(place.indices)
     quiet = copy.deepcopy(module)
     state = quiet.state_dict()
     with torch.no_grad():
-        for group, kept in zip(groups, keep, strict=True):
-            for number in set(range(len(group.units))) - set(kept):
-                for place in group.units[number]:
-                    if not place.parameter.endswith(_BUFFERS):
-                        axis = state[place.parameter].movedim(place.axis, 0)
-                        axis[list(place.indices)] = 0
+        for (parameter, axis), indices in gone.items():
+            if not parameter.endswith(_BUFFERS):
+                state[parameter].movedim(axis, 0)[sorted(indices)] = 0
     return quiet
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
+    from slimline.prune.units import Group
+
 Axes = tuple[Ids | None, ...]
 """For each axis of a tensor its ids, or None where its size is fixed."""
 Given = dict[str, Any]
@@ -41,6 +43,8 @@ class Flow:
         self.options: dict[str, int] = {}
         """How many ways there are to follow an operation, by what it is."""
         self.axes: dict[Node, Axes | list[Axes]] = {}
+        self.frozen: dict[str, str] = {}
+        """By parameter, why it must stay as a whole."""
 
     def axis(self, node: Any, axis: int) -> Ids | None:
         """The units of one axis of a tensor."""
@@ -77,6 +81,22 @@ class Flow:
         ids = self.units.new(count)
         self.units.freeze(ids, why)
         return ids
+
+    def freeze_inputs(self, node: Node, why: str) -> None:
+        """Nothing that flows into an operation may change."""
+        for source in filter(is_tensor, node.all_input_nodes):
+            if source.name in self.names:
+                self.frozen.setdefault(self.names[source.name], why)
+            else:
+                self.freeze(self.all_axes(source), why)
+
+    def groups(self) -> tuple[tuple[Group, ...], dict[str, str]]:
+        """What can be cut, and by layer why the rest cannot."""
+        for name, why in self.frozen.items():
+            self.units.freeze_parameter(name, why)
+        groups, left_alone = self.units.groups()
+        layers = {name.rpartition(".")[0] or name: why for name, why in self.frozen.items()}
+        return groups, layers | left_alone
 
     def distinct(self, ids: Ids) -> Ids:
         """One id for each unit of an axis, in order."""
@@ -155,7 +175,7 @@ def _stack(node: Node, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             layer = module.get_submodule(path)
         except AttributeError:  # a function that export shows as a module
             continue
-        if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
             return  # an edit of their weights sets their sizes
         yield path, layer
 

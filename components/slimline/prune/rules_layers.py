@@ -19,7 +19,9 @@ def convolution(flow: Flow, node: Node, given: Given) -> Axes | None:
     spatial = len(shape_of(weight)) - 2
     if len(shape_of(x)) != spatial + 2:
         return None
-    over = [flow.axis(x, axis) for axis in range(2, spatial + 2)]
+    over = flow.all_axes(x)[2:]
+    if weight.name not in flow.names:  # computed, as by a weight norm
+        over += flow.all_axes(weight)[2:]
     flow.freeze(over, f"the convolution {where(node)} slides over them")
     transposed = name_of(node).startswith("conv_transpose")
     if groups == 1:
@@ -82,7 +84,7 @@ def _made(flow: Flow, node: Node, given: Given, ids: Ids | None) -> Ids | None:
     """What a layer makes: with its bias, and its name for the report."""
     if given.get("bias") is not None:
         flow.join([ids, flow.axis(given["bias"], 0)], f"the bias of {where(node)} is computed")
-    weight = flow.names.get(given["weight"].name)
+    weight = flow.names.get(given["weight"].name, owner_of(node))
     if weight and ids:
         flow.units.made(weight.removesuffix(".weight"), ids)
     return ids
@@ -186,6 +188,33 @@ def _states(
     return [(*blank, out), *[(*blank, hidden) for _ in states]]
 
 
+def recurrent_cell(flow: Flow, node: Node, given: Given) -> Axes | list[Axes]:
+    """One step of an LSTM, GRU or RNN."""
+    gates = _GATES[name_of(node).removesuffix("_cell")]
+    states = given["hx"] if isinstance(given["hx"], list | tuple) else [given["hx"]]
+    hidden = flow.axis(given["w_hh"], 1)
+    flow.join([flow.axis(given["input"], -1), flow.axis(given["w_ih"], 1)], _INPUT)
+    flow.join([hidden, *(flow.axis(state, -1) for state in states)], _INPUT)
+    for tensor in (given[n] for n in ("w_ih", "w_hh", "b_ih", "b_hh") if given[n] is not None):
+        flow.join([hidden and hidden * gates, flow.axis(tensor, 0)], _INPUT)
+    if hidden:
+        flow.units.made(owner_of(node) or name_of(node), hidden)
+    made: Axes = (*flow.all_axes(given["input"])[:-1], hidden)
+    return made if shape_of(node) else [made] * len(states)
+
+
+def weight_norm(flow: Flow, _node: Node, given: Given) -> Axes:
+    """A weight of a direction and a length; without some of its inputs its length differs."""
+    weight, length = given["v"], given["g"]
+    axes = flow.all_axes(weight)
+    for axis, ids in enumerate(axes):
+        if shape_of(length)[axis] > 1:
+            flow.join([ids, flow.axis(length, axis)], _INPUT)
+        else:
+            flow.units.blur(ids or ())
+    return axes
+
+
 RULES = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), convolution),
@@ -196,4 +225,6 @@ RULES = {
     "embedding": embedding,
     "prelu": prelu,
     **dict.fromkeys(_GATES, recurrent),
+    **dict.fromkeys([f"{name}_cell" for name in _GATES], recurrent_cell),
+    "_weight_norm": weight_norm,
 }

@@ -107,7 +107,7 @@ def attention(flow: Flow, node: Node, given: Given) -> Axes | None:
     return (*axes, flow.axis(query, -2), flow.axis(value, -1))
 
 
-def reduction(flow: Flow, node: Node, given: Given) -> Axes | list[Axes] | None:
+def reduction(flow: Flow, node: Node, given: Given) -> Axes:
     """Axes that go; where one shrinks, only a sum over it stays what it was."""
     x = given.get("self", given.get("input"))
     axes = flow.all_axes(x)
@@ -120,6 +120,14 @@ def reduction(flow: Flow, node: Node, given: Given) -> Axes | list[Axes] | None:
     if given.get("keepdim"):
         return tuple(None if i in gone else ids for i, ids in enumerate(axes))
     return tuple(ids for i, ids in enumerate(axes) if i not in gone)
+
+
+def maximum(flow: Flow, node: Node, given: Given) -> Axes | list[Axes]:
+    """Of two tensors, of all numbers, or over an axis: then with the indices."""
+    if "other" in given:
+        return elementwise(flow, node, given)
+    found = reduction(flow, node, given)
+    return found if is_tensor(node) else [found] * 2
 
 
 def along(flow: Flow, node: Node, given: Given) -> Axes | list[Axes] | None:
@@ -161,6 +169,7 @@ RULES = {
     "einsum": einsum,
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(_REDUCTIONS, reduction),
+    **dict.fromkeys(("max", "min"), maximum),
     **dict.fromkeys(_ALONG, along),
     **dict.fromkeys(_POOLS, pooling),
     **dict.fromkeys(_CREATED, created),

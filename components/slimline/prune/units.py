@@ -193,3 +193,30 @@ def _named(groups: Iterable[Group]) -> tuple[Group, ...]:
         count = f" ({seen[group.name]})" if seen[group.name] > 1 else ""
         named.append(replace(group, layer=group.name + count))
     return tuple(named)
+
+
+def merged(base: Group, others: Sequence[Group]) -> Group:
+    """One group of several: runs of the first one's units, each with a unit of every other."""
+    count = len(others[0].units)
+    run = len(base.units) // count
+    units, shares = [], []
+    for number in range(count):
+        members = [(base, i) for i in range(number * run, (number + 1) * run)]
+        members += [(other, number) for other in others]
+        held: dict[tuple[str, int], list[int]] = {}
+        sizes: dict[Size, int] = {}
+        for group, i in members:
+            for place in group.units[i]:
+                held.setdefault((place.parameter, place.axis), []).extend(place.indices)
+            for size, each in group.sizes:
+                sizes[size] = sizes.get(size, 0) + each[i]
+        units.append(tuple(Place(*tensor, tuple(sorted(found))) for tensor, found in held.items()))
+        shares.append(sizes)
+    return Group(
+        tensors=tuple((place.parameter, place.axis) for place in units[0]),
+        units=tuple(units),
+        sizes=tuple((size, tuple(s[size] for s in shares)) for size in shares[0]),
+        exact=base.exact and all(other.exact for other in others),
+        layer=base.name,
+        through=base.through,
+    )
