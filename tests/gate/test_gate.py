@@ -7,7 +7,7 @@ from support.packages import tiny_evaluation, tiny_model
 
 from slimline.contract import BadParameters, Evaluation, Model, Refused
 from slimline.gate.spec import Gate
-from slimline.measure.evaluation import Interval
+from slimline.measure.evaluation import Interval, Shift, SliceComparison
 from slimline.trust.keys import TrustedKeys, generate_key
 from slimline.trust.verdict import read_verdict, require_passed
 
@@ -268,3 +268,108 @@ def test_a_bound_of_too_little_confidence_is_refused(judge, candidate):
     judged, _ = judge(record.model_copy(update={"non_inferiority": unsure}))
 
     assert judged.reasons == ("the evaluation's confidence is 0.6, at least 0.95 is demanded",)
+
+
+def _with(candidate, **changes):
+    return tiny_evaluation(candidate.digest).model_copy(update=changes)
+
+
+def _part(name, lost, won=0, examples=500):
+    return SliceComparison(
+        name=name,
+        metric="accuracy",
+        examples=examples,
+        baseline=0.9,
+        candidate=0.9 - (lost - won) / examples,
+        drop=(lost - won) / examples,
+        only_baseline_right=lost,
+        only_candidate_right=won,
+    )
+
+
+def test_a_slice_that_may_have_dropped_too_far_is_named_with_its_corrected_bound(judge, candidate):
+    parts = (_part("class 3", 2), _part("light=night", 15), _part("class 4", 0))
+    record, _ = judge(_with(candidate, slices=parts), slice_max_drop=0.03)
+    [reason] = record.reasons
+    assert reason.startswith("light=night may have dropped by 0.04")
+    assert "(at 95% confidence for all 3 parts together), at most 0.03 is allowed" in reason
+    assert judge(_with(candidate, slices=parts), slice_max_drop=0.06)[0].passed
+
+
+def test_a_bound_that_is_enough_for_one_slice_is_not_for_many(judge, candidate):
+    one = _part("light=night", 6)
+    assert judge(_with(candidate, slices=(one,)), slice_max_drop=0.024)[0].passed
+    many = (one, *(_part(f"class {i}", 6) for i in range(9)))
+    record, _ = judge(_with(candidate, slices=many), slice_max_drop=0.024)
+    assert len(record.reasons) == 10
+
+
+def test_slices_that_were_not_compared_are_not_good(judge):
+    record, _ = judge(slice_max_drop=0.05)
+    assert record.reasons == ("no class and no slice was compared, slice_max_drop 0.05 needs one",)
+
+
+def _shift(drop, upper_bound):
+    return Shift(
+        method="m",
+        confidence=0.95,
+        baseline=0.5,
+        candidate=0.5,
+        drop=drop,
+        upper_bound=upper_bound,
+        examples=100,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "demand", "what"),
+    [
+        ("robustness", "max_robustness_drop", "drop in accuracy on corrupted images"),
+        ("calibration", "max_ece_rise", "rise of the expected calibration error"),
+    ],
+)
+def test_robustness_and_calibration_are_judged_by_their_bounds(
+    judge, candidate, field, demand, what
+):
+    measured = _with(candidate, **{field: _shift(0.01, 0.03)})
+    record, _ = judge(measured, **{demand: 0.02})
+    assert record.reasons == (f"{what} (upper bound) is 0.03, at most 0.02 is allowed",)
+    assert judge(measured, **{demand: 0.03})[0].passed
+    record, _ = judge(**{demand: 0.02})
+    assert record.reasons == (f"{what} (upper bound) was not measured, at most 0.02 is allowed",)
+
+
+def test_an_evaluation_by_another_metric_is_refused(judge, candidate):
+    paired = _paired(candidate, metric="macro_f1")
+    record, _ = judge(paired)
+    assert record.reasons == ("the evaluation is about macro_f1, the gate judges accuracy",)
+    assert judge(paired, metric="macro_f1")[0].passed
+
+
+def test_an_error_is_judged_in_its_own_unit_and_has_no_accuracy(judge, candidate):
+    good = tiny_evaluation(candidate.digest)
+    stages = tuple(
+        stage.model_copy(
+            update={
+                "accuracy": None,
+                "score": Interval(value=120.0, low=110.0, high=130.0),
+                "per_class": {},
+            }
+        )
+        for stage in good.stages
+    )
+    facts = {"metric": "rmse", "margin": 50.0, "upper_bound": 40.0, "higher_is_better": False}
+    paired = good.non_inferiority.model_copy(update=facts)
+    record = good.model_copy(
+        update={"stages": stages, "non_inferiority": paired, "task": "regression"}
+    )
+    judged, _ = judge(record, metric="rmse", margin=50.0)
+    assert judged.passed
+    assert judged.numbers["score"] == 120
+    judged, _ = judge(record, metric="rmse", margin=50.0, min_accuracy=0.5)
+    assert judged.reasons == ("accuracy was not measured, at least 0.5 is demanded",)
+    worse = record.model_copy(
+        update={"non_inferiority": paired.model_copy(update={"upper_bound": 60.0})}
+    )
+    judged, _ = judge(worse, metric="rmse", margin=50.0)
+    assert judged.reasons[0].startswith("the rise in rmse may be as large as 60.0000")

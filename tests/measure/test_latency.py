@@ -1,6 +1,7 @@
 import gc
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -53,6 +54,28 @@ def test_ratios_are_taken_within_rounds(pair):
 def test_time_that_is_over_ends_the_rounds_but_leaves_eleven(pair):
     found = latency.measure(*pair, rounds=10_000, seconds=0)
     assert [len(f.rounds_ms) for f in found] == [11, 11]
+
+
+def test_most_calls_take_no_longer_than_the_95th_percentile(pair):
+    for one in latency.measure(*pair, rounds=40):
+        assert one.p95_ms >= one.median_ms.value
+        assert 0 < one.cpu_ms < math.inf
+
+
+def test_one_thread_is_pinned_while_it_is_timed_and_free_afterwards():
+    allowed = os.sched_getaffinity(0)
+    with latency.pinned(1) as note:
+        [chosen] = os.sched_getaffinity(0)
+        assert chosen in allowed
+        assert note == f"pinned to processor {chosen}"
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_more_threads_are_not_pinned_and_the_note_says_so():
+    allowed = os.sched_getaffinity(0)
+    with latency.pinned(2) as note:
+        assert os.sched_getaffinity(0) == allowed
+    assert note == "threads not pinned"
 
 
 def test_garbage_collection_is_on_again_afterwards(pair):

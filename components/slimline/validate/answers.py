@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slimline.measure.metric import Metric
     from slimline.validate.stages import Stage
 
-_MOST, _ROOM = 256, 2**22
+_MOST, _ROOM = 256, 2**21
 """Examples, and input values, in one batch."""
 
 

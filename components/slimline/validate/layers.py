@@ -7,6 +7,7 @@ Gather of a codebook) belongs to it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def read_layers(path: Path) -> dict[str, LayerFacts]:
             sources |= {name: sources.get(name, ()) + tuple(own) for name in node.output}
             continue
         mine = [name for name in own if name not in taken]
-        largest = max(mine, key=lambda name: stored[name][0], default="")
+        largest = max(mine, key=lambda name: math.prod(stored[name][1]), default="")
         if largest and len(stored[largest][1]) > 1:
             taken |= set(mine)
             name = _SUFFIX.sub("", largest) or largest
@@ -101,10 +102,7 @@ def _stored(tensor: Any) -> tuple[int, tuple[int, ...], str]:
     name = TensorProto.DataType.Name(tensor.data_type).lower()
     bits = re.search(r"\d+", name)
     width = int(bits[0]) if bits else {"float": 32, "double": 64, "bool": 8}.get(name, 8)
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return (count * width + 7) // 8, tuple(tensor.dims), name
+    return (math.prod(tensor.dims) * width + 7) // 8, tuple(tensor.dims), name
 
 
 def _facts(kind: str, own: list[str], largest: str, stored: Stored) -> LayerFacts:
