@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import reshapable
 from support.reshaping import ready
-from support.splits import LABELS, Splits, write_digits, write_split
+from support.splits import LABELS, Splits, small_factory, write_digits, write_split
 from support.teacher import taught
 
 from slimline.contract import BadData, BadParameters, Model
@@ -18,6 +18,7 @@ from slimline.models.fit import accuracy
 from slimline.models.info import Factory, ModelInfo, load_model_info, save_model_info
 from slimline.models.tensors import to_tensors
 from slimline.reshape.spec import PRESERVING, Reshape
+from slimline.train.spec import Train
 
 METHODS = {
     "fold_batch_norm": ("dense_head", {}),
@@ -177,3 +178,14 @@ def test_a_model_that_was_trained_in_levels_is_refused(splits, tmp_path):
     (model.path / "quantization.json").write_text("{}")
     with pytest.raises(BadData, match="put reshape before qat"):
         reshape("grow", model.path, splits)
+
+
+def test_a_network_that_is_grown_wins_accuracy_when_it_is_trained_on():
+    teacher = taught()
+    settings = {"epochs": 6, "factory": small_factory(3, 3, 3), "learning_rate": 0.01}
+    small = Train.parse({**teacher.inputs(), **settings}).run()
+    wider = {"factor": 4.0, "epochs": 6, "alpha": 0.0, "learning_rate": 0.01}
+    numbers = reshape("grow", small["model"].path, teacher.splits, **wider).manifest.numbers
+    assert numbers["parameters"] > 4 * numbers["parameters_before"]
+    assert numbers["accuracy_reshaped"] == numbers["accuracy_before"]
+    assert numbers["accuracy"] > numbers["accuracy_before"] + 0.05
