@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -5,13 +7,19 @@ from support.curves import assert_same_curve, curve, two_cores
 from support.splits import small_factory, write_digits, write_split
 from support.teacher import taught
 
-from slimline.contract import BadData
+from slimline.contract import BadData, BadParameters
 from slimline.data.dataset import load_examples
 from slimline.distill.spec import Distill
-from slimline.models.build import load_torch_model
+from slimline.models.build import build, load_torch_model
+from slimline.models.features import matched_layers, outputs
 from slimline.models.fit import accuracy
-from slimline.models.info import load_model_info, save_model_info
+from slimline.models.info import Factory, load_model_info, save_model_info
+from slimline.models.losses import attention_loss
+from slimline.models.task import Guide
 from slimline.models.tensors import to_tensors
+from slimline.train.spec import Train
+
+NARROW = {"depth": 8, "widths": [4, 8, 8], "channels": 1}
 
 
 def distill(**values):
@@ -85,6 +93,136 @@ def test_data_of_another_shape_is_refused(tmp_path):
     write_split(tmp_path / "large", "train", x, y)
     with pytest.raises(BadData, match=r"the model takes uint8\[8, 8, 1\]"):
         distill(train=tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("decoupled", {"alpha": 1.0, "beta": 2.0, "warmup_epochs": 1, "epochs": 12}),
+        ("hints", {"alpha": 0.9}),
+        ("attention", {"alpha": 0.9, "feature_weight": 2.0}),
+    ],
+)
+def test_with_wrong_labels_a_student_follows_its_teacher_by_each_method(tmp_path, method, settings):
+    wrong = write_digits(tmp_path, wrong_labels=True)
+    assert right_on_test(distill(train=wrong.train, method=method, **settings)) > 0.6
+
+
+def test_attention_comes_closer_to_the_teachers_where_it_is_followed():
+    names = ("relu1", "relu2", "relu3")
+
+    def apart(outcome):
+        student, info = load_torch_model(outcome["student"].path)
+        x = to_tensors(load_examples(taught().splits.test), info).x
+        own, given = (outputs(m, x) for m in (student, load_torch_model(taught().model)[0]))
+        return float(attention_loss([own[n] for n in names], [given[n] for n in names]))
+
+    followed = distill(epochs=4, alpha=0.0, method="attention", feature_weight=20.0)
+    assert apart(followed) < 0.7 * apart(distill(epochs=4, alpha=0.0))
+
+
+def test_hints_alone_teach_a_student_and_their_regressors_are_not_kept():
+    settings = {"epochs": 4, "alpha": 0.0, "method": "hints", "feature_weight": 1.0}
+    hinted, alone = distill(**settings), distill(**settings | {"method": "logits"})
+    kept = [load_torch_model(o["student"].path)[0].state_dict() for o in (hinted, alone)]
+    assert kept[0].keys() == kept[1].keys()
+    assert not torch.equal(kept[0]["conv1.weight"], kept[1]["conv1.weight"])
+
+
+def test_an_unknown_layer_is_refused_with_those_that_there_are():
+    with pytest.raises(BadParameters, match=r"the teacher has no layer relu9; it has conv1"):
+        distill(method="hints", layers=["relu1=relu9"])
+
+
+def test_layers_that_cannot_be_compared_are_refused():
+    with pytest.raises(BadParameters, match="cannot compare"):
+        distill(method="attention", layers=["relu1=flatten"])
+
+
+def test_layers_are_matched_by_the_size_of_their_images():
+    teacher, info = load_torch_model(taught().model)
+    student = build(Factory(call="slimline.models.zoo:cifar_resnet", arguments={**NARROW}))
+    x = to_tensors(load_examples(taught().splits.test), info).inputs(slice(0, 2))
+    guide = Guide(taught().model, 4.0, 0.9, "attention")
+    pairs = matched_layers(guide, student, teacher, x)
+    assert pairs == {"layer1": "relu1", "layer2": "relu2", "layer3": "relu3"}
+
+
+def test_several_teachers_teach_together_and_are_told_as_one():
+    second = (
+        Train.parse({**taught().inputs(), "epochs": 3, "factory": small_factory(4, 8), "seed": 1})
+        .run()["model"]
+        .path
+    )
+    outcomes = [
+        distill(teachers=[second], ensemble=how, teacher_weights=[1, 0], epochs=1)
+        for how in ("probability", "logit")
+    ]
+    told = [outcome.manifest.numbers["teacher_accuracy"] for outcome in outcomes]
+    assert told == pytest.approx([taught().numbers["accuracy"]] * 2)
+    other = distill(teachers=[second], teacher_weights=[0, 1], epochs=1).manifest.numbers
+    assert other["teacher_accuracy"] < told[0]
+
+
+def test_as_many_shares_as_teachers_are_needed():
+    with pytest.raises(BadParameters, match="give one for each"):
+        distill(teacher_weights=[1, 2])
+
+
+def test_teachers_that_take_another_input_cannot_teach_together():
+    job = {**taught().inputs(), "epochs": 1, "factory": small_factory(4), "normalize": False}
+    with pytest.raises(BadData, match="one preprocessing"):
+        distill(teachers=[Train.parse(job).run()["model"].path])
+
+
+def test_features_of_an_onnx_teacher_cannot_be_followed(tmp_path):
+    info = load_model_info(taught().model)
+    save_model_info(info.model_copy(update={"format": "onnx", "factory": None}), tmp_path)
+    with pytest.raises(BadParameters, match="give its torch model"):
+        distill(teacher=tmp_path, method="attention")
+
+
+def test_with_fixed_views_a_teacher_answers_each_of_them_once(caplog):
+    caplog.set_level("INFO", "slimline.models.loop")
+    distill(epochs=6, augmentation="shift", augmentation_views=2, batch_size=50)
+    count = len(load_examples(taught().splits.train)) // 50 * 50
+    (line,) = [m for m in caplog.messages if "answers of the teacher" in m]
+    asked, kept = (int(n) for n in re.findall(r"\d+", line))
+    assert asked + kept == 6 * count
+    assert asked <= 2 * len(load_examples(taught().splits.train))
+
+
+@pytest.mark.parametrize(
+    ("values", "cure"),
+    [
+        ({"augmentation_views": 4}, "choose an augmentation"),
+        ({"mixup": 0.2, "method": "decoupled"}, "or no mixup"),
+        ({"mixup": 0.2, "augmentation": "shift", "augmentation_views": 2}, "leave out one"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values, cure):
+    with pytest.raises(BadParameters, match=cure):
+        distill(**values)
+
+
+@two_cores
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augmentation": "shift", "augmentation_views": 2, "averaging": "ema", "clip_norm": 1.0},
+        {"method": "hints"},
+        {"mixup": 0.3, "averaging": "swa", "augmentation": "cutout"},
+    ],
+)
+def test_two_processes_do_as_one_does_with_all_of_it(tmp_path, settings):
+    teacher = taught()
+    values = {**teacher.inputs(), "teacher": teacher.model, "factory": small_factory(4, 8)}
+    values |= {"epochs": 2, "batch_size": 101, "learning_rate": 0.01, **settings}
+    one, two = (curve(Distill.parse(values | {"devices": n}), tmp_path / n) for n in ("1", "2"))
+    assert [e.loss for e in two] == pytest.approx([e.loss for e in one], rel=1e-3)
+    assert [e.selection_loss for e in two] == pytest.approx(
+        [e.selection_loss for e in one], rel=1e-3
+    )
 
 
 @two_cores

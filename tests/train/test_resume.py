@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.splits import small_factory, write_digits
+from support.teacher import taught
 
 SCRIPT = Path(__file__).parents[1] / "support" / "training_job.py"
 EPOCHS = 8
@@ -29,22 +30,22 @@ def undisturbed(values, tmp_path_factory):
     return finished(values, root)[0], root / "store"
 
 
-def start(values, root, attempt):
-    command = [sys.executable, SCRIPT, "train", root / "store", root / f"work{attempt}", values]
+def start(values, root, attempt, component="train"):
+    command = [sys.executable, SCRIPT, component, root / "store", root / f"work{attempt}", values]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finished(values, root, attempt=0):
+def finished(values, root, attempt=0, component="train"):
     """Run to the end; gives the manifest and the log."""
-    process = start(values, root, attempt)
+    process = start(values, root, attempt, component)
     out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     return json.loads(out), log
 
 
-def killed(values, root, how, after):
+def killed(values, root, how, after, component="train"):
     """Run until a line of the log is there, then kill; gives the log and the exit status."""
-    process = start(values, root, "killed")
+    process = start(values, root, "killed", component)
     log = ""
     for line in process.stderr:
         log += line
@@ -94,3 +95,25 @@ def test_sigterm_exits_143_after_saving_the_step_it_reached(values, undisturbed,
 def test_a_finished_job_leaves_no_checkpoint(undisturbed):
     (job,) = (undisturbed[1] / "jobs").iterdir()
     assert [p.name for p in job.iterdir()] == ["manifest.json"]
+
+
+@pytest.fixture(scope="module", params=["views", "hints"])
+def taught_values(request, tmp_path_factory):
+    few = write_digits(tmp_path_factory.mktemp("few"), most=600)
+    job = {"train": str(few.train), "selection": str(few.selection), "epochs": EPOCHS}
+    job |= {"teacher": str(taught().model), "batch_size": 4, "factory": small_factory(4, 8)}
+    views = {"augmentation": "shift", "augmentation_views": 3, "averaging": "ema"}
+    return json.dumps(job | (views if request.param == "views" else {"method": "hints"}))
+
+
+def test_a_killed_distillation_goes_on_to_the_same_bytes(taught_values, tmp_path):
+    whole = finished(taught_values, tmp_path / "whole", component="distill")[0]
+    root = tmp_path / "parts"
+    log, status = killed(
+        taught_values, root, signal.SIGTERM, r"distill: epoch 2/", component="distill"
+    )
+    assert status == 143, log
+    manifest, again = finished(taught_values, root, component="distill")
+    assert "resumes at epoch" in again
+    digests = [m["outputs"]["student"]["digest"] for m in (whole, manifest)]
+    assert digests[0] == digests[1]

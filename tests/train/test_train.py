@@ -91,6 +91,71 @@ def test_each_way_to_train_learns(few, settings):
     assert outcome.manifest.numbers["accuracy"] > 0.4
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"averaging": "ema", "averaging_decay": 0.95},
+        {"averaging": "swa"},
+        {"mixup": 0.2, "augmentation": "cutout"},
+        {"clip_norm": 1.0, "augmentation": "shift", "augmentation_views": 4},
+        {"initialization": "orthogonal"},
+        {"initialization": "data_dependent"},
+        {"find_learning_rate": True},
+    ],
+)
+def test_each_aid_to_training_learns(few, settings):
+    outcome = short(few, epochs=8, batch_size=8, factory=small_factory(8, 16), **settings).run()
+    assert outcome.manifest.numbers["accuracy"] > 0.25
+
+
+def test_an_average_is_kept_that_differs_from_the_last_weights(few):
+    plain, average = (
+        short(few, epochs=4, averaging=how, learning_rate=0.02).run() for how in ("none", "swa")
+    )
+    assert not torch.equal(weights(plain)["conv1.weight"], weights(average)["conv1.weight"])
+
+
+def test_a_short_gradient_takes_a_short_step(few):
+    sgd = {"optimizer": "sgd", "weight_decay": 0, "schedule": "constant", "learning_rate": 1}
+    initial = short(few).run()["model"].path
+    clipped = short(few, **sgd, initial=initial, clip_norm=1e-4, batch_size=140).run()
+    before = load_torch_model(initial)[0]
+    after = load_torch_model(clipped["model"].path)[0]
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    moved = sum(float((a - b).detach().square().sum()) for a, b in pairs) ** 0.5
+    assert 0 < moved < 2.1e-4  # one step of Nesterov momentum: 1.9 times the gradient
+
+
+def test_the_found_learning_rate_is_told_and_the_same_for_a_seed(few):
+    rates = [
+        short(few, find_learning_rate=True, seed=1, batch_size=20).run().manifest.numbers
+        for _ in range(2)
+    ]
+    assert rates[0]["learning_rate"] == pytest.approx(rates[1]["learning_rate"])
+    assert 1e-5 < rates[0]["learning_rate"] < 0.5
+
+
+def test_trained_weights_are_not_initialised_anew(few, trained):
+    with pytest.raises(BadParameters, match="leave out one"):
+        short(few, initial=trained["model"].path, initialization="orthogonal").run()
+
+
+def test_residual_branches_cannot_start_at_zero_where_there_are_none(few):
+    with pytest.raises(BadParameters, match="no residual branch"):
+        short(few, initialization="zero_residual").run()
+
+
+def test_the_head_of_a_resnet18_learns_while_its_frozen_base_keeps_every_bit(few):
+    factory = {"call": "slimline.models.zoo:resnet18", "arguments": {"width": 8}}
+    base = short(few, epochs=2, factory=factory, batch_size=32).run()["model"].path
+    frozen = r"^(conv1|bn1|layer)"
+    outcome = short(few, initial=base, factory=factory, freeze=frozen, epochs=4, seed=1).run()
+    before, after = load_torch_model(base)[0].state_dict(), weights(outcome)
+    changed = {k for k in after if not torch.equal(before[k], after[k])}
+    assert changed == {"fc.weight", "fc.bias"}
+    assert any(k.endswith("running_mean") for k in after)
+
+
 def test_training_stops_when_patience_is_out_and_keeps_the_best_epoch(few):
     outcome = short(few, epochs=50, patience=2, learning_rate=1e-9).run()
     numbers = outcome.manifest.numbers

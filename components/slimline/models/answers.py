@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_FILE = "answers.f16"
+ANSWERS_FILE = "answers.f16"
+"""Good for every fit of a job that has the same teachers and the same training split."""
 _BYTES = 2
 
 
@@ -25,7 +26,7 @@ class Answers:
         """Open the file in a directory, or make it where there is none of this shape."""
         import numpy as np
 
-        file, shape = place / _FILE, (views, examples, classes)
+        file, shape = place / ANSWERS_FILE, (views, examples, classes)
         if not file.is_file() or file.stat().st_size != views * examples * classes * _BYTES:
             made = file.with_suffix(".new")
             fresh = np.memmap(made, np.float16, "w+", shape=shape)
@@ -36,6 +37,8 @@ class Answers:
         self.kept = np.memmap(file, np.float16, "r+", shape=shape)
         self.asked = 0
         """Questions that this process put to a teacher."""
+        self.saved = 0
+        """Questions that the file answered."""
 
     def of(self, rows: Tensor, views: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits (rows, classes), float32.
@@ -55,5 +58,6 @@ class Answers:
             fresh = ask(torch.from_numpy(np.flatnonzero(missing)).to(rows.device))
             found[missing] = fresh.detach().float().cpu().numpy().astype(np.float16)
             self.kept[at[0][missing], at[1][missing]] = found[missing]
-            self.asked += int(missing.sum())
+        self.asked += int(missing.sum())
+        self.saved += int((~missing).sum())
         return torch.from_numpy(found.astype(np.float32)).to(rows.device)

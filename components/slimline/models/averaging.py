@@ -107,3 +107,4 @@ def _measure_batch_norm(module: nn.Module, inputs: Iterable[Tensor]) -> None:
             module(x)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+    module.eval()

@@ -31,6 +31,8 @@ log = get_logger(__name__)
 _STEPS = 100
 _LEAST_STEPS = 10
 _RANGE = {"adamw": (1e-6, 1.0), "sgd": (1e-4, 10.0)}
+_REACH = 5
+"""Steps on either side between which the slope is taken."""
 _MEMORY = 0.9
 """Of the smoothed loss."""
 _GROWN = 2.0
@@ -103,11 +105,11 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     Returns:
         The rate; None where the loss never falls.
     """
-    if len(losses) < _LEAST_STEPS:
+    first = _LEAST_STEPS  # before it, the smoothed loss is that of a few batches
+    if len(losses) < first + 2 * _REACH:
         return None
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    slopes = [
-        (losses[i + 1] - losses[i - 1], i) for i in range(1, min(lowest + 1, len(losses) - 1))
-    ]
-    slope, at = min(slopes, default=(0.0, 0))
+    lowest = min(range(first, len(losses)), key=losses.__getitem__)
+    ends = range(first, min(lowest + 1, len(losses) - _REACH))
+    falls = ((losses[i + _REACH] - losses[i - _REACH], i) for i in ends)
+    slope, at = min(falls, default=(0.0, 0))
     return rates[at] if slope < 0 else None

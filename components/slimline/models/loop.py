@@ -81,6 +81,14 @@ class Loop:
             if self.team.any(time.monotonic() - self.kept_at >= _SECONDS_BETWEEN_SAVES):
                 self._save()
         self._write()
+        answers = self.objective.answers
+        if answers is not None and self.team.is_first:
+            log.info(
+                "%s: %d answers of the teacher computed, %d taken from those kept",
+                self.task.what,
+                answers.asked,
+                answers.saved,
+            )
 
     def step(self, epoch: int, step: int, rows: Tensor, learning_rate: float) -> Tensor:
         """Lower the loss of a batch; gives this process's part of it, whose mean is the loss.
