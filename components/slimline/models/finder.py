@@ -106,10 +106,10 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
         The rate; None where the loss never falls.
     """
     first = _LEAST_STEPS  # before it, the smoothed loss is that of a few batches
-    if len(losses) < first + 2 * _REACH:
+    if len(losses) <= first:
         return None
     lowest = min(range(first, len(losses)), key=losses.__getitem__)
-    ends = range(first, min(lowest + 1, len(losses) - _REACH))
-    falls = ((losses[i + _REACH] - losses[i - _REACH], i) for i in ends)
+    middles = range(first, lowest - _REACH + 1)
+    falls = ((losses[i + _REACH] - losses[i - _REACH], i) for i in middles)
     slope, at = min(falls, default=(0.0, 0))
     return rates[at] if slope < 0 else None
