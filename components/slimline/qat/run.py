@@ -67,7 +67,7 @@ def run(job: Qat) -> Numbers:
 def _drawn(train: Batchable, job: Qat) -> Tensor:
     """Inputs of the training examples that choose the first ranges."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(job.seed))
-    return train.x[order[: job.calibration_samples]]
+    return train.inputs(order[: job.calibration_samples])
 
 
 def _keep(job: Qat, module: nn.Module, info: ModelInfo, plan: FakeQuantization) -> None:
