@@ -11,7 +11,6 @@ from slimline.models import zoo
 NETWORKS = {
     "plain": lambda: zoo.small_cnn((8, 16), channels=3),
     "option A": lambda: zoo.cifar_resnet(8, "A", (4, 8, 16)),
-    "option B": lambda: zoo.cifar_resnet(8, "B", (4, 8, 16)),
     "depthwise": depthwise,
     "transposed, one axis, dense": lambda: nn.Sequential(
         nn.ConvTranspose2d(3, 8, 2, stride=2, bias=False),

@@ -100,7 +100,7 @@ def test_low_rank_is_healed_by_the_old_model_and_its_latency_is_measured():
         teacher.model,
         teacher.splits,
         rank=0.25,
-        epochs=3,
+        epochs=2,
         learning_rate=0.005,
         latency_rounds=11,
     )
@@ -182,9 +182,9 @@ def test_a_model_that_was_trained_in_levels_is_refused(splits, tmp_path):
 
 def test_a_network_that_is_grown_wins_accuracy_when_it_is_trained_on():
     teacher = taught()
-    settings = {"epochs": 6, "factory": small_factory(3, 3, 3), "learning_rate": 0.01}
+    settings = {"epochs": 3, "factory": small_factory(3, 3, 3), "learning_rate": 0.01}
     small = Train.parse({**teacher.inputs(), **settings}).run()
-    wider = {"factor": 4.0, "epochs": 6, "alpha": 0.0, "learning_rate": 0.01}
+    wider = {"factor": 4.0, "epochs": 4, "alpha": 0.0, "learning_rate": 0.01}
     numbers = reshape("grow", small["model"].path, teacher.splits, **wider).manifest.numbers
     assert numbers["parameters"] > 4 * numbers["parameters_before"]
     assert numbers["accuracy_reshaped"] == numbers["accuracy_before"]

@@ -22,11 +22,9 @@ JOBS = (
 ODD = {
     "channel shuffle (ShuffleNetV1)": {"fold_batch_norm", "low_rank", "grow"},
     "transformer encoder": {"merge_similar", "low_rank", "grow"},
-    "U-Net": {"fold_batch_norm", "low_rank", "grow"},
     "LSTM": {"low_rank"},
     "siamese": {"swap_activations", "low_rank"},
     "MobileNetV2": {"fold_batch_norm", "merge_similar", "low_rank", "grow"},
-    "flatten and dense": {"average_pool_head", "low_rank", "grow"},
 }
 
 
