@@ -65,9 +65,10 @@ def test_sparse_weights_leave_their_zeros_behind():
         (WEIGHTS.astype(np.float16), 1.05),
         (np.zeros((256, 256), np.float32), 30),
         (np.arange(2000, dtype=np.int64), 3),
+        (RNG.integers(-(2**62), 2**62, 2000) * (RNG.random(2000) > 0.8), 3),
         (np.float32([np.nan, np.inf, -0.0, 0.0] * 20), 1),
     ],
-    ids=["floats", "codebook", "binary", "int8", "float16", "zeros", "shape", "odd"],
+    ids=["floats", "codebook", "binary", "int8", "float16", "zeros", "shape", "int64", "odd"],
 )
 def test_every_kind_of_weights_is_restored_bit_for_bit(weights, least):
     assert same(model(w=weights, xtra=np.float32([1, 2, 3]))) > 0.9 * least

@@ -51,7 +51,7 @@ class Stream(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     form: Literal["grid", "table", "planes"]
-    planes: tuple[Plane, ...] = Field(max_length=8)
+    planes: tuple[Plane, ...] = Field(max_length=9)
     step: str = Field("", max_length=40)
     """The float32 as `float.hex` writes it; of a grid alone."""
     zeros_out: bool = False

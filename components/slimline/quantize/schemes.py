@@ -10,6 +10,7 @@ from slimline.quantize.listed import listed_weights
 from slimline.quantize.mixed import mixed
 from slimline.quantize.planner import planned
 from slimline.quantize.static import int8_static
+from slimline.quantize.step import step_weights
 from slimline.quantize.weights4 import int4_weights
 
 if TYPE_CHECKING:
@@ -27,4 +28,5 @@ SCHEMES: Mapping[str, Callable[[Work], Made]] = {
     "bf16": half_weights,
     "kmeans": listed_weights,
     "power-of-two": listed_weights,
+    "step": step_weights,
 }

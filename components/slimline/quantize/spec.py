@@ -8,7 +8,7 @@ from pydantic import Field
 
 from slimline.contract import Component, Dataset, Input, Model, Output, Report, Resources, output
 
-_NEED_NONE = ("int8-dynamic", "int4-weights", "fp16", "bf16", "kmeans", "power-of-two")
+_NEED_NONE = ("int8-dynamic", "int4-weights", "fp16", "bf16", "kmeans", "power-of-two", "step")
 _FOR_SPEED = ("int8", "int8-static", "int8-dynamic", "mixed")
 
 
@@ -41,12 +41,14 @@ class Quantize(Component):
         "bf16",
         "kmeans",
         "power-of-two",
+        "step",
     ] = Field(
         default="int8-static",
         description="int8-static calibrates activations and takes convolutions too; int8-dynamic "
         "scales activations at run time and takes MatMul and Gemm alone; int8 chooses among both "
         "and their formats; mixed gives each layer 4, 8 or 32 bits under max_drop; int4-weights "
-        "stores 4 bits; fp16 and bf16 store 16; kmeans and power-of-two store indices of a list.",
+        "stores 4 bits; fp16 and bf16 store 16; kmeans and power-of-two store indices of a list; "
+        "step stores 8, of few levels, for the fewest bytes on the way to devices.",
     )
 
     # What int8 is made of, where it is not chosen.
@@ -110,6 +112,12 @@ class Quantize(Component):
     )
     codebook_bits: int = Field(
         default=4, ge=2, le=8, description="Bits of an index of kmeans and power-of-two."
+    )
+    step: float = Field(
+        default=0.4,
+        gt=0,
+        le=4,
+        description="Scheme step: distance of the levels, in root mean squares of all weights.",
     )
     codebook_per: Literal["tensor", "channel"] = Field(
         default="tensor", description="Weights that share a list: a tensor's, or a channel's."
