@@ -29,7 +29,10 @@ def dags():
 
 def test_there_is_a_dag_for_each_recipe_and_reason_to_run(dags):
     kinds = ("compress", "release", "rollback")
-    assert set(dags) == {f"{kind}_{name}" for kind in kinds for name in RECIPES} | {"janitor"}
+    assert set(dags) == {f"{kind}_{name}" for kind in kinds for name in RECIPES} | {
+        "janitor",
+        "search",
+    }
 
 
 def test_the_janitor_renews_each_fleet_once(dags):

@@ -4,14 +4,17 @@ from support.teacher import taught
 
 from slimline.contract import LocalStore, execute
 from slimline.measure.evaluation import Interval
+from slimline.quantize.spec import Quantize
 from slimline.search.result import Answers, Measured, TrialResult
 from slimline.search.settings import SearchSettings
 from slimline.search.spec import Search
 
+# Networks as small as these gain nothing from integers: they are taken all the same.
+TINY = {name: [True] for name in ("allow_larger", "allow_slower") if name in Quantize.model_fields}
 SPACE = {
     "factory": [small_factory(4), small_factory(8, 16), None],
     "distill": {"learning_rate": [0.01]},
-    "quantize": {"scheme": [None, "int8-static"], "allow_larger": [True]},
+    "quantize": {"scheme": [None, "int8-static"], **TINY},
 }
 QUICK = {"epochs": [1, 3], "population": 4, "trials": 5, "rounds": 11, "max_drop": 0.2}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from slimline.search.front import choose, dominates, front_of, non_dominated, promising
+from slimline.search.result import drop_of, upper_of
 
 from .conftest import result, settings
 
@@ -49,7 +50,7 @@ def test_the_choice_is_the_best_of_those_that_keep_the_budget(prefer, index):
 
 def test_an_upper_bound_and_not_the_estimate_keeps_the_budget():
     near = result(speed=2, size=100, lost=4)  # 4 points of 100 examples: up to 9 at 95 %
-    assert near.answers.upper(0.95) > 0.08
+    assert upper_of(near.answers, settings()) > 0.08
     assert not choose([near], BASELINE, settings(max_drop=0.05), "speed").passed
     assert choose([near], BASELINE, settings(max_drop=0.1), "speed").passed
 
@@ -71,3 +72,13 @@ def test_a_network_that_is_no_faster_is_not_chosen_for_speed():
 def test_when_none_keeps_the_limits_the_teacher_itself_is_given():
     choice = choose([result(size=9999)], BASELINE, settings(max_bytes=1), "size")
     assert (choice.result, choice.passed) == (BASELINE, False)
+
+
+def test_of_a_teacher_that_has_seen_the_examples_its_known_accuracy_counts():
+    able = result(speed=2, lost=8)  # beside a teacher that is always right here: 92 of 100
+    known = settings(max_drop=0.1, teacher_accuracy=0.93)
+    assert not choose([able], BASELINE, settings(max_drop=0.1), "speed").passed
+    assert choose([able], BASELINE, known, "speed").passed
+    assert drop_of(able.answers, known) == pytest.approx(0.01)
+    # Wilson's bound of 92 of 100 at 95 %, one-sided, is 0.8634.
+    assert upper_of(able.answers, known) == pytest.approx(0.93 - 0.8634, abs=1e-3)

@@ -12,7 +12,7 @@ from slimline.models.build import load_torch_model
 from slimline.search import run as search_run
 from slimline.search.front import dominates
 from slimline.search.propose.spec import Propose
-from slimline.search.result import TrialResult
+from slimline.search.result import TrialResult, upper_of
 from slimline.search.settings import SearchSettings
 from slimline.search.trial.spec import Trial
 
@@ -61,7 +61,9 @@ def test_the_choice_is_the_smallest_that_keeps_the_drop_and_its_bytes_are_those_
     assert done["chosen"].digest == chosen["model_digest"]
     assert chosen["drop_upper"] <= 0.2
     rivals = [t["result"] for t in trials["trials"] if t["result"]["answers"]]
-    kept = [r for r in map(TrialResult.model_validate, rivals) if r.answers.upper(0.95) <= 0.2]
+    wanted = search_job().search_settings()
+    able = map(TrialResult.model_validate, rivals)
+    kept = [r for r in able if upper_of(r.answers, wanted) <= 0.2]
     assert chosen["bytes"] == min(r.measured.bytes for r in kept)
 
 

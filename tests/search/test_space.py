@@ -59,6 +59,11 @@ def test_null_and_a_prune_ratio_of_0_leave_a_step_out():
     assert chain_in_words(left) == "the teacher as it is"
 
 
+def test_a_network_that_learned_levels_is_quantized_by_them():
+    steps = chain({"qat": {"seed": [0]}}, **{"qat.seed": 0})
+    assert [s.component for s in steps] == ["qat", "export", "quantize"]
+
+
 def test_what_does_not_matter_to_a_chain_makes_no_other_one():
     space = {"factory": [None, small_factory(8)], "distill": {"alpha": [0.1, 0.9]}}
     one, other = (chain(space, **{"factory": 0, "distill.alpha": i}) for i in (0, 1))

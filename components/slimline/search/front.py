@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slimline.search.result import violations
+from slimline.search.result import drop_of, upper_of, violations
 from slimline.search.settings import LIMITS
 
 if TYPE_CHECKING:
@@ -98,29 +98,29 @@ def choose(
     two are equal. If there is none, the nearest is given, and it has not passed: of those within
     the limits the one with the least drop, else the teacher itself.
     """
-    confidence = settings.confidence
     able = [r for r in results if r.answers and not violations(r, settings, surely=False)]
-    kept = [r for r in able if _upper(r, confidence) <= settings.max_drop]
+    kept = [r for r in able if _upper(r, settings) <= settings.max_drop]
     better = [r for r in kept if _is_better(r, baseline, prefer)]
-    budget = (
-        f"keep the drop under {100 * settings.max_drop:g} points at {100 * confidence:g} % "
-        "confidence"
-    )
+    budget = _budget(settings)
     if better:
         axis = _AXIS[prefer]
         best = min(better, key=lambda r: (r.objectives()[axis], r.objectives()))
         limits = " and all limits" if any(getattr(settings, n) is not None for n in LIMITS) else ""
-        words = f"{_BEST[prefer]} of {len(better)} that {budget}{limits}: {_told(best, baseline)}"
-        return Choice(best, passed=True, reason=words)
+        words = f"{_BEST[prefer]} of {len(better)} that {budget}{limits}"
+        return Choice(best, passed=True, reason=f"{words}: {_told(best, baseline, settings)}")
     if kept or not able:
         told = f"is {_BETTER[prefer]} than the teacher" if kept else "keeps the limits"
         of = f"{len(kept)} that {budget}" if kept else f"{len(results)} trained networks"
         words = f"none of {of} {told}; this is the teacher itself"
         return Choice(baseline, passed=False, reason=words)
-    best = min(able, key=lambda r: (_upper(r, confidence), r.objectives()))
-    told = _told(best, baseline)
-    words = f"none of {len(able)} within the limits is sure to {budget}; the nearest: {told}"
-    return Choice(best, passed=False, reason=words)
+    best = min(able, key=lambda r: (_upper(r, settings), r.objectives()))
+    words = f"none of {len(able)} within the limits is sure to {budget}; the nearest"
+    return Choice(best, passed=False, reason=f"{words}: {_told(best, baseline, settings)}")
+
+
+def _budget(settings: SearchSettings) -> str:
+    drop, confidence = 100 * settings.max_drop, 100 * settings.confidence
+    return f"keep the drop under {drop:g} points at {confidence:g} % confidence"
 
 
 def _is_better(result: TrialResult, baseline: TrialResult, prefer: str) -> bool:
@@ -132,17 +132,18 @@ def _is_better(result: TrialResult, baseline: TrialResult, prefer: str) -> bool:
     return {"speed": faster, "size": smaller, "accuracy": faster or smaller}[prefer]
 
 
-def _upper(result: TrialResult, confidence: float) -> float:
-    return result.answers.upper(confidence) if result.answers else 1.0
+def _upper(result: TrialResult, settings: SearchSettings) -> float:
+    return upper_of(result.answers, settings) if result.answers else 1.0
 
 
-def _told(result: TrialResult, baseline: TrialResult) -> str:
+def _told(result: TrialResult, baseline: TrialResult, settings: SearchSettings) -> str:
     assert result.measured is not None  # noqa: S101 - a trained network was measured
     assert result.answers is not None  # noqa: S101
     assert baseline.measured is not None  # noqa: S101
+    drop = 100 * drop_of(result.answers, settings)
     return (
         f"{result.measured.speedup.value:.2f} times as fast, "
         f"{baseline.measured.bytes / result.measured.bytes:.2f} times smaller "
-        f"({result.measured.bytes:,} bytes), drop {100 * result.answers.drop:.2f} points on "
+        f"({result.measured.bytes:,} bytes), drop {drop:.2f} points on "
         f"{result.answers.examples} examples"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from slimline.search.result import drop_of, upper_of
 from slimline.search.space import chain_in_words
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def _cells(record: Record, result: TrialResult | None) -> list[str]:
     drop = upper = ""
     if result.answers:
         epochs = epochs if result.epochs else "none needed"
-        drop = f"{100 * result.answers.drop:.2f}"
-        upper = f"{100 * result.answers.upper(record.settings.confidence):.2f}"
+        drop = f"{100 * drop_of(result.answers, record.settings):.2f}"
+        upper = f"{100 * upper_of(result.answers, record.settings):.2f}"
     speedup, shrink = _place(record, result)[0], _place(record, result)[1]
     return [epochs, drop, upper, f"{speedup:.2f}", f"{shrink:.2f}", f"{result.measured.bytes:,}"]
 
@@ -84,7 +85,9 @@ def _place(record: Record, result: TrialResult) -> tuple[float, float, float]:
     assert result.measured is not None  # noqa: S101 - asked of measured networks only
     assert record.baseline.measured is not None  # noqa: S101
     shrink = record.baseline.measured.bytes / result.measured.bytes
-    drop = 100 * result.answers.drop if result.answers else 0.0
+    drop = (
+        100 * drop_of(result.answers, record.settings) if result.answers and result.chain else 0.0
+    )
     return result.measured.speedup.value, shrink, drop
 
 

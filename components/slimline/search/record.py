@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slimline.search.result import drop_of, upper_of
 from slimline.search.space import chain_in_words
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def chosen_numbers(result: TrialResult, baseline: TrialResult, settings: SearchS
     if result.answers:
         found |= {
             "accuracy": result.answers.accuracy,
-            "drop": result.answers.drop,
-            "drop_upper": result.answers.upper(settings.confidence),
+            "drop": drop_of(result.answers, settings),
+            "drop_upper": upper_of(result.answers, settings),
             "model_digest": result.onnx,
         }
     return found

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slimline.contract import BadData
 from slimline.measure.evaluation import Interval
-from slimline.measure.intervals import tango_upper
+from slimline.measure.intervals import tango_upper, wilson
 from slimline.search.space import Chain, chain_key
 
 if TYPE_CHECKING:
@@ -58,10 +58,6 @@ class Answers(BaseModel):
         """The baseline's accuracy less this one's, on the same examples."""
         return (self.lost - self.won) / self.examples
 
-    def upper(self, confidence: float) -> float:
-        """One-sided upper bound of the drop: Tango's score interval for paired proportions."""
-        return tango_upper(self.lost, self.won, self.examples, confidence)
-
 
 class TrialResult(BaseModel):
     """The whole of `trial.json`; `failed` says in words why there is nothing else."""
@@ -101,6 +97,25 @@ class TrialResult(BaseModel):
         """
         drop = self.answers.drop if self.answers else 1.0
         return drop, self.relative_time, float(self.measured.bytes if self.measured else 0)
+
+
+def drop_of(answers: Answers, settings: SearchSettings) -> float:
+    """The teacher's accuracy less this network's, on examples that neither has seen."""
+    known = settings.teacher_accuracy
+    return answers.drop if known is None else known - answers.accuracy
+
+
+def upper_of(answers: Answers, settings: SearchSettings) -> float:
+    """One-sided upper bound of the drop.
+
+    Tango's score interval for paired proportions; where the teacher's accuracy was given, Wilson's
+    of this network's own accuracy.
+    """
+    if settings.teacher_accuracy is None:
+        return tango_upper(answers.lost, answers.won, answers.examples, settings.confidence)
+    right = round(answers.accuracy * answers.examples)
+    own = wilson(right, answers.examples, 2 * settings.confidence - 1)
+    return settings.teacher_accuracy - own.low
 
 
 def save_result(result: TrialResult, target: Path) -> None:

@@ -42,6 +42,14 @@ class SearchSettings(BaseModel):
         0.01, ge=0, le=0.5, description="Largest drop in accuracy: an upper bound must keep it."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of that bound.")
+    teacher_accuracy: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Accuracy of the teacher on examples that it never saw: give it where the "
+        "selection split was among its training data, as with published weights. Drops are told "
+        "from it then, and no longer example by example.",
+    )
     max_latency_ms: float | None = Field(
         None, gt=0, description="One call, batch 1, one thread, at most."
     )

@@ -100,8 +100,9 @@ class Space(BaseModel):
         chosen = {name: choices[picked[name]] for name, choices in self.dimensions.items()}
         made = [self._step(component, chosen) for component in PASSES]
         steps = [step for step in made if step is not None]
-        if any(step.component == "qat" for step in steps):  # its export is in integers already
-            steps = [step for step in steps if step.component != "quantize"]
+        named = {step.component for step in steps}
+        if "qat" in named and "quantize" not in named:  # it learns levels for quantize to use
+            steps.append(ChainStep(component="quantize"))
         return tuple(steps)
 
     def _step(self, component: str, chosen: Mapping[str, Any]) -> ChainStep | None:
@@ -124,7 +125,6 @@ class Space(BaseModel):
         """The components that its chains may run."""
         named = {component for component in PASSES if getattr(self, component)} | {"export"}
         named |= {"distill"} if any(self.factory) else set()
-        # The untrained stand-in of a network that is trained in integers.
         named |= {"quantize"} if "qat" in named else set()
         return tuple(component for component in PASSES if component in named)
 
@@ -146,14 +146,24 @@ def chain_key(chain: Chain) -> str:
 
 
 def is_trained(step: ChainStep) -> bool:
-    """Whether a step takes its epochs from the search: it trains, and does not fix them itself."""
-    kind = load_component(step.component)
-    return "epochs" in kind.parameters() and "epochs" not in step.parameters
+    """Whether a step takes its epochs from the search: it trains, and nothing else fixes them.
+
+    A component whose epochs may be left open (reshape) chooses them by what it does.
+    """
+    field = load_component(step.component).parameters().get("epochs")
+    return field is not None and field.default is not None and "epochs" not in step.parameters
 
 
-def fixed_epochs(step: ChainStep) -> bool:
-    """Whether a step trains for epochs of its own."""
-    return bool(step.parameters.get("epochs"))
+def may_train(step: ChainStep) -> bool:
+    """Whether a step trains, or may do so, when it is run as the chain says."""
+    there = "epochs" in load_component(step.component).parameters()
+    return there and step.parameters.get("epochs") != 0
+
+
+def works_untrained(step: ChainStep) -> bool:
+    """Whether a component does its work without training, as pruning does: 0 epochs are allowed."""
+    model = load_component(step.component).parameters_model()
+    return not any(_complaints(model, "epochs", 0))
 
 
 def chain_in_words(chain: Chain) -> str:

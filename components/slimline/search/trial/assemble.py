@@ -9,7 +9,8 @@ from slimline.contract import BadParameters, Model, load_component, run_inside
 from slimline.models.build import build, completed, save_torch_model
 from slimline.models.info import Factory, ModelInfo, load_model_info
 from slimline.models.network import check_classes
-from slimline.search.space import ChainStep, fixed_epochs, is_trained
+from slimline.models.onnx_file import example_inputs
+from slimline.search.space import ChainStep, is_trained, may_train, works_untrained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 _GIVEN = frozenset({"train", "selection", "examples", "calibration", "initial"})
 """Optional inputs that a component is given, as a DAG gives them; others stay empty."""
-_STAND_IN = ChainStep(component="quantize")
-"""Gives an untrained network the integers that quantization-aware training would give it."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,15 @@ def assemble(job: Trial, scratch: Path) -> Assembled:
         SlimlineError: what a component of the chain says.
     """
     made = Assembled(job.teacher)
-    learns_integers = False
     for step in job.chain:
-        trains = is_trained(step) or fixed_epochs(step)
-        if job.epochs or not trains:
+        if job.epochs or not may_train(step):
             made = _run(job, step, made)
         elif "factory" in load_component(step.component).parameters():
             made = replace(made, torch=_fresh(job, step, scratch), trained=False)
-        elif _may_skip_training(step):
+        elif works_untrained(step):
             made = replace(_run(job, step, made, epochs=0), trained=False)
-        else:
-            learns_integers |= step.component == "qat"
+        else:  # it changes weights and no shape
             made = replace(made, trained=False)
-    if learns_integers:
-        made = _run(job, _STAND_IN, made)
     return made
 
 
@@ -126,12 +120,6 @@ def _model(outcome: Outcome) -> Model:
     return next(a for a in outcome.outputs.values() if isinstance(a, Model))
 
 
-def _may_skip_training(step: ChainStep) -> bool:
-    """Whether the component works without training, as pruning does: 0 is a number of epochs."""
-    schema = load_component(step.component).parameters_model().model_json_schema()
-    return bool(schema["properties"]["epochs"].get("minimum") == 0)
-
-
 def _fresh(job: Trial, step: ChainStep, scratch: Path) -> Model:
     """The network that a step would train, with fresh weights, as a model artifact."""
     import torch
@@ -151,6 +139,8 @@ def _fresh(job: Trial, step: ChainStep, scratch: Path) -> Model:
     torch.manual_seed(0)
     module = build(info.factory)
     check_classes(module, info)
+    with torch.no_grad():  # as if trained: batch norms that differ, so that none is folded away
+        module.train()(torch.from_numpy(example_inputs(teacher.preprocessing)))
     target = scratch / "untrained"
     target.mkdir()
     save_torch_model(module, info, target)

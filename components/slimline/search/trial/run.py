@@ -152,7 +152,10 @@ def _before(job: Trial, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
     answers = load_result(job.baseline_result.path).answers
     if answers is None or answers.examples != len(right):
         count = answers.examples if answers else 0
-        msg = f"reference answered {count} examples, selection has {len(right)}: give one of both"
+        msg = (
+            f"baseline_result answered {count} examples, selection has {len(right)}: give that of "
+            "the same split"
+        )
         raise BadData(msg)
     bits = np.frombuffer(bytes.fromhex(answers.right), np.uint8)
     return np.unpackbits(bits, count=len(right)).astype(bool)

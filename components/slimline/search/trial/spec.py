@@ -57,5 +57,4 @@ class Trial(Component):
         names = {step.component for step in self.chain}
         named = [step.parameters.get("factory") for step in self.chain]
         factories = [Factory.model_validate(value) for value in named if value]
-        # An untrained network stands in for one that learns integers by quantize.
-        return sources(sorted(names | ({"quantize"} if "qat" in names else set())), factories)
+        return sources(sorted(names), factories)
