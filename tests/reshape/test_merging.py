@@ -82,6 +82,15 @@ def test_a_bias_that_meets_padding_is_no_linear_map():
     assert apart(module, reshaped(module, "merge_linear")) < 1e-5
 
 
+def test_a_merged_layer_that_torch_cannot_make_is_left_alone():
+    module = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding="same"), nn.Conv2d(16, 4, 1, stride=2), nn.Flatten(),
+        nn.Linear(64, 10),
+    )  # fmt: skip
+    with pytest.raises(BadParameters, match="padding='same' is not supported for strided"):
+        reshaped(module.eval(), "merge_linear")
+
+
 def test_a_chain_of_linear_layers_ends_as_one():
     module = nn.Sequential(
         nn.Flatten(), *(nn.Linear(64, 64) for _ in range(4)), nn.Linear(64, 10, bias=False)

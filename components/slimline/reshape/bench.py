@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slimline.contract import BadParameters
+from slimline.contract import BadData, BadParameters
 from slimline.models.edit import apply_edits
 from slimline.models.info import Replace
 from slimline.reshape.graph import Graph
@@ -82,7 +82,11 @@ class Bench:
 
     def attempt(self, change: Change) -> bool:
         """Make a change, unless the network then fails or answers otherwise."""
-        trial = apply_edits(copy.deepcopy(self.module), change.edits)
+        try:
+            trial = apply_edits(copy.deepcopy(self.module), change.edits)
+        except BadData as error:
+            self.leave(change.where, error)
+            return False
         _fill(trial, change)
         try:
             answer = answers(trial, self.probe)

@@ -77,6 +77,8 @@ def run(job: Reshape) -> Numbers:
     numbers: Numbers = {f"{name}_before": value for name, value in before.items()} | after
     if job.latency_rounds:
         numbers |= latency_numbers(given.module, bench.module, info, job.latency_rounds, job.seed)
+        if job.method != "grow" and numbers["speedup_high"] < 1:
+            log.warning("reshape: %s is slower here: %.2fx", job.method, numbers["speedup"])
     numbers |= {
         "accuracy_reshaped": reshaped["accuracy"],
         "method": job.method,
