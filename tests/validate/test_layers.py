@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.onnx_files import graph_model, write
@@ -37,6 +38,16 @@ def test_four_bits_take_half_a_byte(tmp_path):
     path = write(graph_model(nodes, [weight, scale], opset=21), tmp_path / "m.onnx")
     assert read_layers(path)["fc"].bytes == 6 + 12
     assert count_operators(path) == {"DequantizeLinear": 1, "MatMul": 1}
+
+
+def test_nodes_may_stand_in_any_order(digits, tmp_path):
+    for model in (digits.float_onnx, digits.int8):
+        network = onnx.load(model.path / "model.onnx")
+        nodes = list(network.graph.node)[::-1]
+        del network.graph.node[:]
+        network.graph.node.extend(nodes)
+        turned = read_layers(write(network, tmp_path / "m.onnx"))
+        assert turned == read_layers(model.path / "model.onnx")
 
 
 def test_a_layer_that_is_gone_has_a_place_in_the_table():

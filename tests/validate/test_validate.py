@@ -11,6 +11,7 @@ from support.digits import LABELS, dataset, raw_digits
 from slimline.contract import BadData, BadParameters, Model
 from slimline.data.preprocess import Preprocessing, Scale, ToNCHW
 from slimline.measure.evaluation import load_evaluation
+from slimline.measure.exact import exact_confidence
 from slimline.measure.intervals import tango_upper
 from slimline.measure.runtime import logits, session
 from slimline.models.info import ModelInfo, load_model_info, save_model_info
@@ -69,9 +70,9 @@ def test_the_paired_comparison_counts_discordant_examples(digits, record):
     assert paired.only_baseline_right == (before & ~after).sum()
     assert paired.only_candidate_right == (~before & after).sum()
     assert paired.drop == pytest.approx(before.mean() - after.mean())
-    assert paired.upper_bound == tango_upper(
-        paired.only_baseline_right, paired.only_candidate_right, 597, 0.95
-    )
+    counts = paired.only_baseline_right, paired.only_candidate_right, 597
+    assert paired.upper_bound == tango_upper(*counts, exact_confidence(597, 0.02, 0.95))
+    assert paired.upper_bound >= tango_upper(*counts, 0.95)
     assert paired.upper_bound > paired.drop
     assert (paired.margin, paired.confidence) == (0.02, 0.95)
     assert "Tango" in paired.method

@@ -41,19 +41,15 @@ def read_layers(path: Path) -> dict[str, LayerFacts]:
 
     graph = onnx.load(path).graph
     stored = _stored_tensors(graph)
-    sources = {name: (name,) for name in stored}
+    sources = _constants(graph, stored)
     layers: dict[str, LayerFacts] = {}
     taken: set[str] = set()
     for node in graph.node:
-        given = [name for name in node.input if name]
-        own = dict.fromkeys(tensor for name in given for tensor in sources.get(name, ()))
-        if all(name in sources for name in given):
-            # Nothing that a caller gives flows in: it computes weights for another operator.
-            sources |= {name: sources.get(name, ()) + tuple(own) for name in node.output}
-            continue
+        own = dict.fromkeys(tensor for name in node.input for tensor in sources.get(name, ()))
         mine = [name for name in own if name not in taken]
         largest = max(mine, key=lambda name: math.prod(stored[name][1]), default="")
-        if largest and len(stored[largest][1]) > 1:
+        computes_weights = all(name in sources for name in node.output)
+        if largest and len(stored[largest][1]) > 1 and not computes_weights:
             taken |= set(mine)
             name = _SUFFIX.sub("", largest) or largest
             layers[_free(name, layers)] = _facts(node.op_type, mine, largest, stored)
@@ -94,6 +90,26 @@ def _stored_tensors(graph: Any) -> Stored:
                     tensor.name = node.output[0]
                     tensors.append(tensor)
     return {tensor.name: _stored(tensor) for tensor in tensors}
+
+
+def _constants(graph: Any, stored: Stored) -> dict[str, tuple[str, ...]]:
+    """What does not depend on a model's input, and the stored tensors that it is computed from.
+
+    Quantizers write nodes in any order, so the graph is gone through until nothing is added.
+    """
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in stored}
+    left, before = list(graph.node), -1
+    while before != len(found):
+        before, waiting = len(found), []
+        for node in left:
+            given = [name for name in node.input if name]
+            if given and all(name in found for name in given):
+                own = tuple(dict.fromkeys(tensor for name in given for tensor in found[name]))
+                found |= dict.fromkeys(node.output, own)
+            else:
+                waiting.append(node)
+        left = waiting
+    return found
 
 
 def _stored(tensor: Any) -> tuple[int, tuple[int, ...], str]:

@@ -15,6 +15,7 @@ from slimline.measure.evaluation import (
     Shift,
     StageNumbers,
 )
+from slimline.measure.exact import MOST_PAIRS, exact_confidence
 from slimline.measure.intervals import TANGO, tango_upper, wilson
 from slimline.measure.runtime import import_onnxruntime
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def compare(job: Validate, metric: Metric, baseline: Answers, candidate: Answers) -> NonInferiority:
     """The paired comparison: Tango's bound where answers are right or wrong, else a bootstrap.
 
-    See `measure.intervals.tango_upper` and `measure.bootstrap.paired_bound`.
+    See `measure.intervals.tango_upper`, `measure.exact` and `measure.bootstrap.paired_bound`.
     """
     first, last = baseline.rows[metric.name], candidate.rows[metric.name]
     common: dict[str, Any] = {
@@ -44,11 +45,15 @@ def compare(job: Validate, metric: Metric, baseline: Answers, candidate: Answers
     }
     if metric.binary:
         lost, won = int((first > last).sum()), int((first < last).sum())
+        method, confidence = TANGO, job.confidence
+        if job.exact and len(first) <= MOST_PAIRS:
+            method = f"{TANGO}, its level exact at the margin (Chan 1998)"
+            confidence = exact_confidence(len(first), job.margin, job.confidence)
         return NonInferiority(
             **common,
-            method=TANGO,
+            method=method,
             drop=(lost - won) / len(first),
-            upper_bound=tango_upper(lost, won, len(first), job.confidence),
+            upper_bound=tango_upper(lost, won, len(first), confidence),
             only_baseline_right=lost,
             only_candidate_right=won,
         )

@@ -115,16 +115,21 @@ def _plots(record: EvaluationRecord, evidence: Evidence) -> dict[str, str]:
     sign = 1 if paired.higher_is_better else -1
     best = stages[0].measured.value
     unit = 100 if _is_fraction(paired.metric) else 1
+    drop = f"worse in {paired.metric}" + (", points" if unit > 1 else "")
     drops = [sign * unit * (best - stage.measured.value) for stage in stages]
     plots = {
         f"{paired.metric} of each stage": metric_plot(stages, paired.metric),
         "size of each stage": size_plot(stages),
         "latency of each stage": latency_plot(stages, evidence.times),
         "drop against latency": front_plot(
-            stages, drops, [s.latency_ms.value for s in stages], "median latency, ms"
+            stages,
+            drops,
+            [s.latency_ms.value for s in stages],
+            drop=drop,
+            cost="median latency, ms",
         ),
         "drop against size": front_plot(
-            stages, drops, [s.bytes / 1000 for s in stages], "model.onnx in kB (1000 bytes)"
+            stages, drops, [s.bytes / 1000 for s in stages], drop=drop, cost="model.onnx in kB"
         ),
     }
     if stages[0].reliability:

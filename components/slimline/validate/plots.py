@@ -56,7 +56,12 @@ def latency_plot(stages: Sequence[StageNumbers], times: Sequence[Latency]) -> st
 
 
 def front_plot(
-    stages: Sequence[StageNumbers], drops: Sequence[float], costs: Sequence[float], cost: str
+    stages: Sequence[StageNumbers],
+    drops: Sequence[float],
+    costs: Sequence[float],
+    *,
+    drop: str,
+    cost: str,
 ) -> str:
     """Drop against a cost, both better when less; a dominated stage is hollow, the front a line."""
     figure, axes = _figure(0)
@@ -71,7 +76,7 @@ def front_plot(
         named = _plain(stages[row].stage) + (" (dominated)" if worse else "")
         axes.annotate(named, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=9)
     axes.set_xlabel(cost)
-    axes.set_ylabel("drop")
+    axes.set_ylabel(drop)
     axes.margins(0.18, 0.2)
     axes.grid(alpha=0.3)
     return _svg(figure)

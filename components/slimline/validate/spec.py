@@ -62,6 +62,11 @@ class Validate(Component):
         le=0.999,
         description="Of every interval, and one-sided of the bound of the drop.",
     )
+    exact: bool = Field(
+        default=True,
+        description="Set the level of the score bound exactly, so that at the margin no more than "
+        "1 - confidence of candidates are accepted; up to 50,000 examples.",
+    )
     resamples: int = Field(
         default=2000,
         ge=200,
