@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from slimline.data.preprocess import Preprocessing
 from slimline.models.build import MODULES_VARIABLE, load_torch_model, save_torch_model
 from slimline.models.edit import apply_edits
-from slimline.models.info import Factory, ModelInfo
+from slimline.models.info import Cut, Factory, ModelInfo
 from slimline.models.to_onnx import to_onnx
 from slimline.prune.edits import edits_for
 from slimline.prune.graph import find_groups
@@ -21,14 +21,30 @@ OPSET = 20
 
 
 @cache
-def halved(name):
+def found(name):
+    """The uncut network and its groups."""
+    module = STRUCTURES[name].network()
+    return module, find_groups(module, STRUCTURES[name].example())[0]
+
+
+def halved(name, *, exact=False):
     """The uncut network, the edits that take half of each group, and the cut network."""
-    structure = STRUCTURES[name]
-    module = structure.network()
-    groups, _ = find_groups(module, structure.example())
+    module, groups = found(name)
+    groups = [group for group in groups if group.exact or not exact]
     keep = [range(len(group.units) // 2, len(group.units)) for group in groups]
     edits = edits_for(module, groups, keep)
     return module, edits, apply_edits(copy.deepcopy(module), edits).eval()
+
+
+def silenced(module, edits):
+    """The uncut network with all weights of what the edits take at zero."""
+    quiet = copy.deepcopy(module)
+    state = quiet.state_dict()
+    for edit in edits:
+        if isinstance(edit, Cut) and not edit.parameter.endswith(("padding", "_mean", "_var")):
+            lost = set(range(state[edit.parameter].shape[edit.axis])) - set(edit.keep)
+            state[edit.parameter].index_fill_(edit.axis, torch.tensor(sorted(lost)), 0)
+    return quiet
 
 
 def size(module):
@@ -65,6 +81,15 @@ def test_it_gets_smaller_and_comes_back_from_disk(name, tmp_path, monkeypatch):
     with torch.no_grad():
         assert cut(x).shape == module(x).shape
         assert torch.equal(loaded(x), cut(x))
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_it_answers_as_if_what_is_gone_had_no_weight(name):
+    module, edits, cut = halved(name, exact=True)
+    x = STRUCTURES[name].example(batch=3, seed=2)
+    assert edits
+    with torch.no_grad():
+        torch.testing.assert_close(cut(x), silenced(module, edits)(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

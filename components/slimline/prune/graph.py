@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData
@@ -60,7 +61,9 @@ def _exported(module: nn.Module, example: Tensor) -> ExportedProgram:
     import torch
 
     try:
-        with torch.enable_grad():  # without it, torch's transformer layer is a single operation
+        # Without gradients, torch's transformer layer is a single operation.
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a recurrent layer's own list of weights
             return torch.export.export(module, (example,))
     except Exception as error:  # torch.export's errors share no base class but Exception
         msg = (
