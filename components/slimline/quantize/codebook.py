@@ -49,7 +49,9 @@ class Codebook:
 def kmeans_book(
     weight: NDArray[np.float32], bits: int, *, per_channel: bool, importance: NDArray[np.float64]
 ) -> Codebook:
-    """Fit 2**bits values by Lloyd's algorithm; even spacing at the start is what Han et al. chose.
+    """Fit 2**bits values by Lloyd's algorithm.
+
+    It begins on evenly spaced values, as Han et al. chose, and on quantiles; the better one stays.
 
     Args:
         weight: shape (rows, columns).
@@ -88,7 +90,25 @@ def _lloyd(
     order = np.argsort(values, kind="stable")
     x, w = values[order].astype(np.float64), importance.reshape(-1)[order]
     sums = [np.concatenate([[0.0], np.cumsum(part)]) for part in (w, w * x)]
-    book = np.linspace(x[0], x[-1], count)
+    quantiles = np.quantile(x, (np.arange(count) + 0.5) / count)
+    books = [_moved(b, x, sums) for b in (np.linspace(x[0], x[-1], count), quantiles)]
+    errors = [float((w * (x - b[_owners(b, x)]) ** 2).sum()) for b in books]
+    return np.asarray(books[int(np.argmin(errors))], np.float32)
+
+
+def _owners(book: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The index of the nearest value of a sorted list."""
+    import numpy as np
+
+    return np.searchsorted((book[1:] + book[:-1]) / 2, x).astype(np.int64)
+
+
+def _moved(
+    book: NDArray[np.float64], x: NDArray[np.float64], sums: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Lloyd's rounds: each value becomes the mean of those that it is nearest to."""
+    import numpy as np
+
     for _ in range(_ROUNDS):
         edges = np.searchsorted(x, (book[1:] + book[:-1]) / 2)
         edges = np.concatenate([[0], edges, [len(x)]])
@@ -97,7 +117,7 @@ def _lloyd(
         if np.array_equal(after, book):
             break
         book = after
-    return np.asarray(np.sort(book), np.float32)
+    return np.sort(book)
 
 
 def _powers(

@@ -47,7 +47,7 @@ class Form:
     @property
     def name(self) -> str:
         """`u8s8-qdq`: activations, weights, format."""
-        return f"{self.activation_type[0]}8s8-{self.format}"
+        return f"{'u' if self.activation_type == 'uint8' else 's'}8s8-{self.format}"
 
 
 def quantize_static(
