@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadParameters
@@ -10,7 +11,7 @@ from slimline.quantize.coded import Coded, code_uniform, with_values
 from slimline.quantize.correction import corrected
 from slimline.quantize.integer import Overrides, quantize_static, weight_override
 from slimline.quantize.learned import learned_overrides
-from slimline.quantize.packing import pack_int4
+from slimline.quantize.packing import pack_int4, with_narrow_types
 from slimline.quantize.ranges import METHODS, choose_ranges
 from slimline.quantize.work import Made, Table, Work
 
@@ -31,6 +32,9 @@ def int8_static(work: Work) -> Made:
     if work.learned is not None and not form.per_channel:
         msg = "per_channel: the model carries learned scales, a scale each channel; set it true"
         raise BadParameters(msg)
+    narrow = _learned_narrow(work)
+    if narrow:
+        work = replace(work, prepared=with_narrow_types(work.prepared))
     method, tried = choose_method(work, form)
     ranges = choose_ranges(work.histograms, method, work.job.percentile)
     given, told = learned_overrides(work)
@@ -43,7 +47,7 @@ def int8_static(work: Work) -> Made:
     coded = _rounded(work, given)
     based, coded, fixed = corrected(work, coded, lambda g, c: build(g, c, work.job.exclude))
     made = within_budget(work, lambda extra: build(based, coded, (*work.job.exclude, *extra)))
-    model = _packed(work, made.model)
+    model = pack_int4(made.model, narrow)[0] if narrow else made.model
     return Made(
         model=model,
         words=_words(work, form, method) + fixed.words + made.words + told.words,
@@ -114,11 +118,10 @@ def _rounded(work: Work, given: Overrides) -> dict[str, Coded]:
     return code_uniform(work.prepared, free, stream, 8)
 
 
-def _packed(work: Work, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store learned weights of at most 4 bits in 4."""
+def _learned_narrow(work: Work) -> list[str]:
+    """Learned weights of at most 4 bits, which are stored in 4."""
     tensors = work.learned.tensors if work.learned else {}
-    narrow = [name for name, t in tensors.items() if t.symmetric and t.bits <= _NARROW]
-    return pack_int4(model, narrow)[0] if narrow else model
+    return [name for name, t in tensors.items() if t.symmetric and t.bits <= _NARROW]
 
 
 def _words(work: Work, form: Form, method: str) -> str:
