@@ -177,7 +177,7 @@ def test_mixed_gives_each_layer_bits_under_the_budget(digits, tmp_path):
 def test_sensitive_layers_go_back_to_float_until_the_budget_holds(digits, tmp_path, monkeypatch):
     def far_too_narrow(found, method, percentile):
         whole = choose_ranges(found, method, percentile)
-        return {n: (0.02 * a, 0.02 * b) if n != "input" else (a, b) for n, (a, b) in whole.items()}
+        return {n: (0.02 * a, 0.02 * b) if n == "input" else (a, b) for n, (a, b) in whole.items()}
 
     for module in ("static", "budget"):
         monkeypatch.setattr(f"slimline.quantize.{module}.choose_ranges", far_too_narrow)
