@@ -9,7 +9,7 @@ import torch
 from support import factories
 from support.digits import PREPROCESSING, dataset, raw_digits, torch_model
 
-from slimline.contract import BadData, Model
+from slimline.contract import BadData, BadParameters, Model
 from slimline.export.run import random_inputs
 from slimline.export.spec import Export
 from slimline.measure.runtime import logits, session
@@ -84,6 +84,41 @@ def test_other_layers_export_too_and_examples_are_compared(digits, tmp_path):
     assert outcome.manifest.numbers["max_difference"] < 1e-5
     assert outcome.manifest.numbers["opset"] == 18
     assert load_model_info(outcome["exported"].path).opset == 18
+
+
+def test_a_static_batch_is_one_and_every_shape_is_fixed(digits, tmp_path):
+    outcome = Export(model=digits.torch, dynamic_batch=False).run(work_dir=tmp_path)
+    path = outcome["exported"].path / "model.onnx"
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    dimensions = [d for v in values for d in v.type.tensor_type.shape.dim]
+    assert dimensions
+    assert not any(d.dim_param for d in dimensions)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    x = PREPROCESSING.apply(raw_digits()[0][:20])
+    dynamic = logits(session(digits.float_onnx.path / "model.onnx"), x)
+    np.testing.assert_allclose(logits(session(path), x, batch=1), dynamic, atol=1e-4)
+    with pytest.raises(BadData, match="does not take"):
+        logits(session(path), x, batch=2)
+
+
+def test_what_has_a_fixed_batch_of_its_own_exports_with_a_static_one(tmp_path):
+    job = Export(model=made(tmp_path, "fixed_to_one"), dynamic_batch=False)
+    assert job.run(work_dir=tmp_path / "work").manifest.numbers["max_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_the_ends_of_the_range_of_opsets_work(digits, tmp_path, opset):
+    outcome = Export(model=digits.torch, opset=opset).run(work_dir=tmp_path)
+    model = onnx.load(outcome["exported"].path / "model.onnx")
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
+    assert outcome.manifest.numbers["max_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+def test_another_opset_is_a_bad_parameter_that_tells_the_bounds(digits, opset):
+    with pytest.raises(BadParameters, match=r"export: opset: .*(18|21) \(given: \d+\)"):
+        Export.parse({"model": digits.torch, "opset": opset})
 
 
 def test_the_test_split_is_not_for_export(digits, tmp_path):

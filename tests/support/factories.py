@@ -29,6 +29,17 @@ class Fixed(nn.Module):
         return self.linear(x.reshape(2, 64))
 
 
+class FixedToOne(nn.Module):
+    """Takes one example a call."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.reshape(1, 64))
+
+
 class Noisy(nn.Module):
     """Answers otherwise each time."""
 
@@ -47,6 +58,10 @@ def branching() -> nn.Module:
 
 def fixed() -> nn.Module:
     return Fixed()
+
+
+def fixed_to_one() -> nn.Module:
+    return FixedToOne()
 
 
 def noisy() -> nn.Module:

@@ -95,7 +95,7 @@ def check_parity(
     Raises:
         BadData: when it is above the tolerance, not finite, or an answer is another class.
     """
-    expected = torch_answers(module, x, kind)
+    expected = torch_answers(module, x, kind, 1 if max(batches) == 1 else len(x))
     loaded, scale = session(path), max(1.0, float(np.abs(expected).max()))
     worst = 0.0
     for batch in batches:
@@ -116,15 +116,16 @@ def check_parity(
 
 
 def torch_answers(
-    module: torch.nn.Module, x: NDArray[np.float32], kind: str
+    module: torch.nn.Module, x: NDArray[np.float32], kind: str, batch: int
 ) -> NDArray[np.float32]:
     """What the torch model answers; raises BadData when it cannot, or with NaN or infinity."""
     try:
         with torch.no_grad():
-            answers: NDArray[np.float32] = module(torch.from_numpy(x)).numpy()
+            parts = [module(part) for part in torch.split(torch.from_numpy(x), batch)]
+            answers: NDArray[np.float32] = torch.cat(parts).numpy()
     except RuntimeError as error:
         msg = (
-            f"the torch model does not take a batch of {len(x)} {kind} inputs of {x.shape[1:]}: "
+            f"the torch model does not take a batch of {batch} {kind} inputs of {x.shape[1:]}: "
             f"{error}; write its forward for this shape, without a fixed batch"
         )
         raise BadData(msg) from error
