@@ -15,6 +15,7 @@ from slimline.measure.exact import exact_confidence
 from slimline.measure.intervals import tango_upper
 from slimline.measure.runtime import logits, session
 from slimline.models.info import ModelInfo, load_model_info, save_model_info
+from slimline.validate.page import parity_in_words
 from slimline.validate.spec import Validate
 
 
@@ -283,3 +284,15 @@ def test_parameters_out_of_bounds_are_told_by_name(digits):
 def test_evaluation_json_is_plain_json(outcome):
     data = json.loads((outcome["evaluation"].path / "evaluation.json").read_text())
     assert data["stages"][0]["stage"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("exported to ONNX, opset 20", "export checked it"),
+        ("adopted from an ONNX file of opset 9", "file was adopted"),
+        ("written by hand", "Nothing is known of parity"),
+    ],
+)
+def test_the_report_tells_no_more_of_parity_than_is_known(line, said):
+    assert said in parity_in_words(("first", line, "last"))

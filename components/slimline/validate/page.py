@@ -73,6 +73,7 @@ def render(record: EvaluationRecord, evidence: Evidence) -> str:
         layers=side_by_side([read_layers(stage.path) for stage in evidence.stages]),
         operators=[count_operators(stage.path) for stage in evidence.stages],
         agreement=_agreement(evidence),
+        parity=parity_in_words(evidence.stages[-1].info.history),
         history=evidence.stages[-1].info.history,
         wilson=WILSON,
         median=MEDIAN,
@@ -103,6 +104,15 @@ def _summary(record: EvaluationRecord) -> str:
         f"{value(last.measured.value)}; with {100 * paired.confidence:.4g} % confidence it is "
         f"worse by at most {change(paired.upper_bound)}, {change(paired.margin)} are accepted."
     )
+
+
+def parity_in_words(history: Sequence[str]) -> str:
+    """What is known of the way from the source to the ONNX file, by what was done."""
+    if any(line.startswith("exported to ONNX") for line in history):
+        return "Torch and ONNX answer alike: export checked it, and would have stopped otherwise."
+    if any(line.startswith("adopted from an ONNX file") for line in history):
+        return "The ONNX file was adopted: its form was checked against the file that was given."
+    return "Nothing is known of parity with the model that this ONNX file was made from."
 
 
 def _is_slower(stage: StageNumbers) -> bool:

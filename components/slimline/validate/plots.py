@@ -75,6 +75,7 @@ def front_plot(
         axes.scatter(x, y, s=46, color="w" if worse else colour, edgecolors=colour, zorder=2)
         named = _plain(stages[row].stage) + (" (dominated)" if worse else "")
         axes.annotate(named, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=9)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(cost)
     axes.set_ylabel(drop)
     axes.margins(0.18, 0.2)

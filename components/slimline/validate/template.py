@@ -82,7 +82,7 @@ stands for energy: at a fixed clock one grows with the other, joules were not me
 growth of a process that loads and runs the model, with what the runtime itself sets up.
 {% if agreement %}Same answer: share of examples that get the class which {{ names[0] }} gives.
 {% endif %}Small figures are intervals, all at {{ "%g"|format(100 * paired.confidence) }} %.
-That torch and ONNX answer alike, export checked, and would have stopped otherwise.</p>
+{{ parity }}</p>
 
 <h2>Is the candidate as good as the baseline?</h2>
 <table>
