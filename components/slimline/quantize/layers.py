@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import onnx
     from numpy.typing import NDArray
@@ -58,9 +60,8 @@ def find_layers(model: onnx.ModelProto) -> tuple[list[Layer], dict[str, str]]:
     graph = model.graph
     constants = {i.name: i for i in graph.initializer}
     users: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            users[name] = users.get(name, 0) + 1
+    for name in _read(graph):
+        users[name] = users.get(name, 0) + 1
     layers, alone = [], {}
     for node in graph.node:
         if node.op_type not in _KINDS:
@@ -72,6 +73,15 @@ def find_layers(model: onnx.ModelProto) -> tuple[list[Layer], dict[str, str]]:
         else:
             layers.append(_layer(node, tuple(weight.dims), constants))
     return layers, alone
+
+
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every tensor that an operator reads, in branches and loops too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from _read(inner)
 
 
 def _reason(node: onnx.NodeProto, weight: onnx.TensorProto | None, users: dict[str, int]) -> str:

@@ -33,7 +33,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         start, end = Path(directory) / "start.onnx", Path(directory) / "end.onnx"
         onnx.save(_means_as_pooling(model), start)
         tool.quant_pre_process(str(start), str(end), skip_symbolic_shape=True)
-        return _own_pad_values(onnx.load(end))
+        return _own_names(_own_pad_values(onnx.load(end)))
 
 
 def check_excluded(model: onnx.ModelProto, exclude: Iterable[str]) -> None:
@@ -71,6 +71,20 @@ def _means_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "GlobalAveragePool"
             del node.attribute[:], node.input[1:]
     return known
+
+
+def _own_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give each node a name of its own: files need not have any, and layers are told by theirs."""
+    named = type(model)()
+    named.CopyFrom(model)
+    taken = {""}
+    for index, node in enumerate(named.graph.node):
+        if node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+            while node.name in taken:
+                node.name += "_"
+        taken.add(node.name)
+    return named
 
 
 def _own_pad_values(model: onnx.ModelProto) -> onnx.ModelProto:
