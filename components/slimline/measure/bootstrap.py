@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from slimline.measure.metric import Metric
 
 BOOTSTRAP = "paired bootstrap over examples, BCa (Efron and Tibshirani 1993)"
-_ROOM = 4_000_000
+_ROOM = 1_000_000
 """Weights in memory at once."""
 _GROUPS = 200
 """Groups of the jackknife: its skewness, in units of its own spread, is that of single examples."""
