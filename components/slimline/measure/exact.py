@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_PAIRS = 50_000
+MOST_PAIRS = 20_000
 """Beyond this the two differ by less than one can tell, and the sum takes long."""
 _FINE, _COARSE, _DENSE_UP_TO = 60, 12, 0.2
 _SAME = 1e-12

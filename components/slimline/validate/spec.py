@@ -65,7 +65,7 @@ class Validate(Component):
     exact: bool = Field(
         default=True,
         description="Set the level of the score bound exactly, so that at the margin no more than "
-        "1 - confidence of candidates are accepted; up to 50,000 examples.",
+        "1 - confidence of candidates are accepted; up to 20,000 examples.",
     )
     resamples: int = Field(
         default=2000,
