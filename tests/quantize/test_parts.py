@@ -12,7 +12,7 @@ from slimline.data.preprocess import Preprocessing
 from slimline.measure.evaluation import Interval
 from slimline.quantize.codebook import kmeans_book, power_book
 from slimline.quantize.coded import code_uniform, with_values
-from slimline.quantize.correction import correct
+from slimline.quantize.correction import correct, undone
 from slimline.quantize.examples import Stream, split_rows
 from slimline.quantize.hessian import patches
 from slimline.quantize.layers import find_layers
@@ -110,6 +110,9 @@ def test_correction_puts_means_and_variances_of_channels_right():
     np.testing.assert_allclose(got[0], wanted[0], atol=1e-3)
     np.testing.assert_allclose(got[1], wanted[1], rtol=1e-3)
     assert np.array_equal(after["c"].codes, coded["c"].codes)
+    # A layer that goes back to its float weight goes back to its own bias too.
+    back = moments(undone(based, model, coded, ["c"]))
+    np.testing.assert_allclose(back, wanted, atol=1e-5)
 
 
 def test_kmeans_finds_clusters_that_are_there():

@@ -19,7 +19,7 @@ from slimline.quantize.rounding import Uniform
 from slimline.quantize.work import Made, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import numpy as np
     import onnx
@@ -106,6 +106,28 @@ def correct(
         based = with_constants(based, {name: bias.astype(np.float32)})
         after[layer.name] = one.stretched(gain.astype(np.float32))
     return based, after
+
+
+def undone(
+    based: onnx.ModelProto,
+    original: onnx.ModelProto,
+    coded: Mapping[str, Coded],
+    back: Collection[str],
+) -> onnx.ModelProto:
+    """Give layers that go back to more bits the biases that they had before the correction."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    own = {i.name: i for i in original.graph.initializer}
+    there = {i.name for i in based.graph.initializer}
+    values = {}
+    for layer in (c.layer for name, c in coded.items() if name in back):
+        if bias_name(layer) in there:
+            zeros = np.zeros(layer.shape[layer.axis], np.float32)
+            values[bias_name(layer)] = (
+                numpy_helper.to_array(own[layer.bias]) if layer.bias else zeros
+            )
+    return with_constants(based, values)
 
 
 def bias_name(layer: Layer) -> str:

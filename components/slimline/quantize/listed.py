@@ -9,7 +9,7 @@ from slimline.contract import BadData
 from slimline.quantize.budget import within_budget
 from slimline.quantize.codebook import kmeans_book, power_book
 from slimline.quantize.coded import Coded, moments_of
-from slimline.quantize.correction import corrected
+from slimline.quantize.correction import corrected, undone
 from slimline.quantize.integer import without_notes
 from slimline.quantize.layers import weights_of
 from slimline.quantize.packing import with_narrow_types
@@ -40,7 +40,11 @@ def listed_weights(work: Work) -> Made:
     coded = code_listed(narrow)
     based, coded, fixed = corrected(narrow, coded, store)
     made = within_budget(
-        narrow, lambda back: store(based, {n: c for n, c in coded.items() if n not in back})
+        narrow,
+        lambda back: store(
+            undone(based, narrow.prepared, coded, back),
+            {n: c for n, c in coded.items() if n not in back},
+        ),
     )
     bits, per = work.job.codebook_bits, work.job.codebook_per
     words = f"weights by {work.job.scheme}, {bits} bits, a list for each {per}"

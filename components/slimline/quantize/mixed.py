@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slimline.contract import BadParameters, progress
 from slimline.quantize.budget import sensitivity_table, within_budget
 from slimline.quantize.coded import Coded, code_uniform, with_values
-from slimline.quantize.correction import corrected
+from slimline.quantize.correction import corrected, undone
 from slimline.quantize.packing import with_narrow_types
 from slimline.quantize.ranges import choose_ranges
 from slimline.quantize.static import build_static, choose_method
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from slimline.quantize.layers import Layer
     from slimline.quantize.loss import Loss
     from slimline.quantize.ranges import Ranges
+
+_LOW = 4
 
 
 def mixed(work: Work) -> Made:
@@ -47,10 +49,17 @@ def mixed(work: Work) -> Made:
     based, low, fixed = corrected(narrow, low, lambda g, c: _build(narrow, g, ranges, c))
     ranked = _ranked(narrow, based, low)
     bits, steps = _raised(narrow, based, ranges, low, high, ranked)
-    chosen = {n: (low if bits[n] == 4 else high)[n] for n in bits}  # noqa: PLR2004
+    chosen = {n: (low if bits[n] == _LOW else high)[n] for n in bits}
+    raised = undone(based, narrow.prepared, low, [n for n in bits if bits[n] != _LOW])
     made = within_budget(
         narrow,
-        lambda back: build_static(based, work.form, ranges, chosen, exclude=(*job.exclude, *back)),
+        lambda back: build_static(
+            undone(raised, narrow.prepared, low, back),
+            work.form,
+            ranges,
+            chosen,
+            exclude=(*job.exclude, *back),
+        ),
     )
     for name in made.numbers["put_back"]:
         bits[name] = 32
@@ -96,11 +105,12 @@ def _raised(  # noqa: PLR0917 - one caller
     assert work.judge is not None  # noqa: S101 - the caller has examples
     assert work.job.max_drop is not None  # noqa: S101 - the caller has a budget
     chosen, rows = dict(low), []
-    bits = dict.fromkeys(low, 4)
+    bits = dict.fromkeys(low, _LOW)
     for layer in [None, *(layer for layer, _ in ranked)]:
         if layer is not None:
             chosen[layer.name], bits[layer.name] = high[layer.name], 8
-        loss = work.judge.loss(_build(work, based, ranges, chosen))
+        graph = undone(based, work.prepared, low, [n for n in bits if bits[n] != _LOW])
+        loss = work.judge.loss(_build(work, graph, ranges, chosen))
         rows.append((layer.name if layer else "none", loss.value, loss.drop, loss.upper_bound))
         if loss.drop <= work.job.max_drop:
             break

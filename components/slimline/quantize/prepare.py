@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 _IMAGE_RANK = 4
-_PAD_VALUE = 2
+_PAD_VALUE = _BIAS = 2
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -33,7 +33,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         start, end = Path(directory) / "start.onnx", Path(directory) / "end.onnx"
         onnx.save(_means_as_pooling(model), start)
         tool.quant_pre_process(str(start), str(end), skip_symbolic_shape=True)
-        return _own_names(_own_pad_values(onnx.load(end)))
+        return _own_names(_own_biases(_own_pad_values(onnx.load(end))))
 
 
 def check_excluded(model: onnx.ModelProto, exclude: Iterable[str]) -> None:
@@ -71,6 +71,24 @@ def _means_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "GlobalAveragePool"
             del node.attribute[:], node.input[1:]
     return known
+
+
+def _own_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give each layer its own bias: exporters share equal ones, and correction changes them."""
+    own = type(model)()
+    own.CopyFrom(model)
+    constants = {i.name: i for i in own.graph.initializer}
+    seen = set()
+    for index, node in enumerate(own.graph.node):
+        if node.op_type not in {"Conv", "Gemm"} or len(node.input) <= _BIAS:
+            continue
+        name = node.input[_BIAS]
+        if name in seen and name in constants:
+            node.input[_BIAS] = f"{name}_{index}"
+            own.graph.initializer.add().CopyFrom(constants[name])
+            own.graph.initializer[-1].name = node.input[_BIAS]
+        seen.add(name)
+    return own
 
 
 def _own_names(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slimline.contract import BadParameters
 from slimline.quantize.budget import within_budget
 from slimline.quantize.coded import Coded, code_uniform, with_values
-from slimline.quantize.correction import corrected
+from slimline.quantize.correction import corrected, undone
 from slimline.quantize.integer import Overrides, quantize_static, weight_override
 from slimline.quantize.learned import learned_overrides
 from slimline.quantize.packing import pack_int4, with_narrow_types
@@ -46,7 +46,12 @@ def int8_static(work: Work) -> Made:
 
     coded = _rounded(work, given)
     based, coded, fixed = corrected(work, coded, lambda g, c: build(g, c, work.job.exclude))
-    made = within_budget(work, lambda extra: build(based, coded, (*work.job.exclude, *extra)))
+    made = within_budget(
+        work,
+        lambda back: build(
+            undone(based, work.prepared, coded, back), coded, (*work.job.exclude, *back)
+        ),
+    )
     model = pack_int4(made.model, narrow)[0] if narrow else made.model
     return Made(
         model=model,

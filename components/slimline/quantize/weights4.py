@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slimline.contract import BadData
 from slimline.quantize.budget import within_budget
 from slimline.quantize.coded import code_uniform
-from slimline.quantize.correction import bias_name, corrected
+from slimline.quantize.correction import bias_name, corrected, undone
 from slimline.quantize.integer import without_notes
 from slimline.quantize.packing import replace_nodes, with_narrow_types
 from slimline.quantize.ranges import choose_ranges
@@ -66,7 +66,11 @@ def _integer(work: Work) -> Made:
     made = within_budget(
         work,
         lambda back: build_static(
-            based, work.form, ranges, coded, exclude=(*work.job.exclude, *back)
+            undone(based, work.prepared, coded, back),
+            work.form,
+            ranges,
+            coded,
+            exclude=(*work.job.exclude, *back),
         ),
     )
     words = f"quantized to int4 weights, activations {work.form.activation_type}, {method}"
@@ -92,7 +96,11 @@ def _float(work: Work) -> Made:
     )
     based, coded, fixed = corrected(work, coded, store)
     made = within_budget(
-        work, lambda back: store(based, {n: c for n, c in coded.items() if n not in back})
+        work,
+        lambda back: store(
+            undone(based, work.prepared, coded, back),
+            {n: c for n, c in coded.items() if n not in back},
+        ),
     )
     kept = sum(layer.kind == "Conv" for layer in work.layers)
     reasons = [*fixed.reasons, *made.reasons]
