@@ -3,6 +3,7 @@ from functools import cache
 
 import pytest
 import torch
+from support.curves import curve, two_cores
 from support.teacher import taught
 
 from slimline.contract import BadData, BadParameters, Killed, LocalStore, execute
@@ -74,6 +75,18 @@ def test_what_rounding_destroys_training_brings_back(kind):
     assert told["accuracy"] > max(0.85, told["accuracy_rounded"])
 
 
+def test_plain_gradients_train_in_levels_too():
+    told = numbers(weight_bits=2, optimizer="sgd", learning_rate=0.05)
+    assert told["accuracy"] > max(0.85, told["accuracy_rounded"])
+
+
+@two_cores
+def test_two_processes_train_in_levels_as_one_does(tmp_path):
+    values = {"weight_bits": 2, "epochs": 2, "batch_size": 101}
+    one, two = (curve(job(**values, devices=n), tmp_path / n) for n in ("1", "2"))
+    assert [e.loss for e in two] == pytest.approx([e.loss for e in one], rel=0.02)
+
+
 def test_the_kept_weights_are_on_their_levels_and_right_on_images_no_choice_has_seen():
     outcome = trained(weights="binary")
     assert right_on_test(outcome) > 0.85
@@ -115,9 +128,9 @@ def test_zeros_of_a_pruned_model_stay_zeros():
     values = {"model": teacher.model, "method": "magnitude", "ratio": 0.6, "epochs": 0}
     pruned = Prune.parse({**teacher.inputs(), **values}).run()["pruned"].path
     zero = load_torch_model(pruned)[0].conv3.weight.flatten(1) == 0
-    kept = job(model=pruned, weight_bits=4, keep_zeros=True).run()
+    kept = job(model=pruned, keep_zeros=True, epochs=2).run()
     assert (weights(kept)["conv3.weight"][zero] == 0).all()
-    free = job(model=pruned, weight_bits=4).run()
+    free = job(model=pruned, epochs=2).run()
     assert (weights(free)["conv3.weight"][zero] != 0).any()
 
 

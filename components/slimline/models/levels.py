@@ -41,18 +41,17 @@ def learned_scale(logarithm: Tensor, values: int, high: int) -> Tensor:
 
     The logarithm keeps a scale positive, and lets an optimizer that moves every parameter by about
     the same amount (Adam) move each scale by about the same share (as in Jain et al. 2019,
-    arXiv:1903.08066). With plain gradients a step changes the scale as much as LSQ's would.
+    arXiv:1903.08066). Plain gradients move it slowly and safely: divided by the scale, as LSQ's
+    are relative to it, they were measured to explode.
 
     Args:
         logarithm: natural logarithm of the scales.
         values: how many values each scale rounds.
         high: the number of positive levels.
     """
-    scale = logarithm.exp()
-    balance = (values * high) ** -0.5
-    by_gradient = logarithm * (balance / scale.detach().square())
-    moved: Tensor = scale.detach() * (1 + by_gradient - by_gradient.detach())
-    return moved
+    balanced = logarithm * (values * high) ** -0.5
+    scale: Tensor = (logarithm.detach() + (balanced - balanced.detach())).exp()
+    return scale
 
 
 def best_scale(weight: Tensor, high: int) -> Tensor:
