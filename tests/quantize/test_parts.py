@@ -1,5 +1,6 @@
 """The parts that choose and round: exact on small cases."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,13 +8,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from slimline.contract import BadData
+from slimline.contract import BadData, Dataset, Model
+from slimline.data.dataset import DatasetInfo, Examples, save_examples
 from slimline.data.preprocess import Preprocessing
 from slimline.measure.evaluation import Interval
 from slimline.quantize.codebook import kmeans_book, power_book
 from slimline.quantize.coded import code_uniform, with_values
 from slimline.quantize.correction import correct, undone
-from slimline.quantize.examples import Stream, split_rows
+from slimline.quantize.examples import Stream, draw_examples, split_rows
 from slimline.quantize.hessian import patches
 from slimline.quantize.layers import find_layers
 from slimline.quantize.loss import divergence
@@ -161,6 +163,25 @@ def test_judges_are_other_examples_and_a_small_set_is_divided():
     first, then = split_rows(order, 100, 40)
     assert (len(first), len(then)) == (75, 25)
     assert not set(first) & set(then)
+
+
+def test_drawing_examples_takes_the_memory_of_those_drawn(tmp_path):
+    info = DatasetInfo(
+        name="large", split="train", shape=(32, 32, 3), dtype="uint8", labels=("a", "b"),
+        count=15_000, source_digest="0" * 64,
+    )  # fmt: skip
+    x, y = np.zeros((15_000, 32, 32, 3), np.uint8), np.zeros(15_000, np.int64)
+    save_examples(Examples(info, x, y, np.arange(15_000)), tmp_path)
+    form = SimpleNamespace(preprocessing=Preprocessing(shape=(32, 32, 3)))
+    size, job = x.nbytes, Quantize(model=Model.at(tmp_path), calibration=Dataset.at(tmp_path))
+    del x
+    tracemalloc.start()
+    drawn = draw_examples(job, form)
+    batches = sum(1 for _ in drawn.fit.batches())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(drawn.fit), len(drawn.judge), batches) == (256, 256, 8)
+    assert peak < size / 10
 
 
 def latency(speed, low, high, milliseconds=1.0):

@@ -1,6 +1,7 @@
 """The examples that choose: some set ranges and rounding, others judge, none is ever a test one.
 
-Raw examples are kept, of those alone that were drawn; model inputs are made a batch at a time.
+The dataset is mapped, not read: raw examples are kept of those alone that were drawn, and model
+inputs are made a batch at a time.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def draw_examples(job: Quantize, info: ModelInfo) -> Drawn:
         none = np.zeros((0, *info.preprocessing.shape), info.preprocessing.dtype)
         empty = Stream(none, np.zeros(0, np.int64), info.preprocessing)
         return Drawn(empty, empty)
-    examples = load_examples(job.calibration.path, split="train")
+    examples = load_examples(job.calibration.path, split="train", mapped=True)
     if len(examples) < LEAST_SAMPLES:
         msg = (
             f"calibration set has {len(examples)} examples, {job.scheme} needs at least "

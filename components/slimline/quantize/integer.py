@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimline.measure.runtime import import_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
     import numpy as np
@@ -170,30 +170,6 @@ def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
     del bare.opset_import[:]
     bare.opset_import.extend(kept)
     return bare
-
-
-def changed_scales(
-    model: onnx.ModelProto, given: Mapping[str, NDArray[np.float32]]
-) -> dict[str, float]:
-    """Tensors whose scale in the result is not the given one, with the largest relative change.
-
-    The quantizer widens a channel's scale where its bias would not fit into 32 bits.
-    """
-    import numpy as np
-    from onnx import numpy_helper
-
-    scales = {i.name: i for i in model.graph.initializer if i.name.endswith("_scale")}
-    changed = {}
-    for name, wanted in given.items():
-        stored = scales.get(f"{name}_scale")
-        if stored is None:
-            changed[name] = float("inf")
-            continue
-        got = numpy_helper.to_array(stored).reshape(-1)
-        worst = float(np.max(np.abs(got / wanted.reshape(-1) - 1)))
-        if worst > 1e-6:  # noqa: PLR2004 - float32
-            changed[name] = worst
-    return changed
 
 
 def _quantizer() -> ModuleType:
