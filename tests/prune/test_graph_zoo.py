@@ -1,6 +1,7 @@
 """Every structure of the zoo loses half of what can go, comes back from disk, and exports."""
 
 import copy
+import random
 from functools import cache
 
 import onnxruntime
@@ -92,6 +93,43 @@ def test_it_answers_as_if_what_is_gone_had_no_weight(name):
     assert edits
     with torch.no_grad():
         torch.testing.assert_close(cut(x), silenced(module, edits)(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_any_number_of_units_can_go(name):
+    module, groups = found(name)
+    draw = random.Random(name)  # noqa: S311 - the same in every run
+    counts = [draw.randint(1, len(group.units)) for group in groups]
+    keep = [
+        sorted(draw.sample(range(len(group.units)), count))
+        for group, count in zip(groups, counts, strict=True)
+    ]
+    x = STRUCTURES[name].example(batch=3)
+    cut = apply_edits(copy.deepcopy(module), edits_for(module, groups, keep)).eval()
+    with torch.no_grad():
+        assert cut(x).shape == module(x).shape
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual option A (F.pad, attribute)",
+        "channel shuffle (ShuffleNetV1)",
+        "split by attributes",
+        "vision transformer",
+        "LSTM",
+    ],
+)
+def test_what_was_cut_can_be_cut_again_and_both_cuts_replay_as_one(name):
+    _, edits, once = halved(name)
+    x = STRUCTURES[name].example()
+    groups, _ = find_groups(once, x)
+    more = edits_for(once, groups, [range(1, len(group.units)) for group in groups])
+    twice = apply_edits(copy.deepcopy(once), more).eval()
+    replayed = apply_edits(STRUCTURES[name].network(), (*edits, *more)).eval()
+    assert size(twice) < size(once)
+    with torch.no_grad():
+        assert torch.equal(replayed(x), twice(x))
 
 
 class Several(nn.Module):
