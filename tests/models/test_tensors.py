@@ -166,3 +166,12 @@ def test_mixup_blends_inputs_and_labels_by_one_share(examples):
 def test_rows_cannot_be_shifted():
     with pytest.raises(BadParameters, match="use none"):
         changed(torch.zeros(4, 3), "shift")
+
+
+def test_mapped_examples_train_as_those_in_memory_do(examples, tmp_path):
+    mapped = load_examples(tmp_path / "train", mapped=True)
+    assert isinstance(mapped.x, np.memmap)
+    assert make_preprocessing(mapped, normalize=True) == make_preprocessing(
+        examples, normalize=True
+    )
+    assert torch.equal(to_tensors(mapped, model(mapped)).x, to_tensors(examples, model(examples)).x)

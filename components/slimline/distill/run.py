@@ -32,8 +32,9 @@ _EXAMPLES = 256
 def run(job: Distill) -> Numbers:
     """Train the student."""
     info = _student_info(job)
-    train = to_tensors(load_examples(job.train.path, split="train"), info)
-    selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
+    train = to_tensors(load_examples(job.train.path, split="train", mapped=True), info)
+    chosen = load_examples(job.selection.path, split="selection", mapped=True)
+    selection = to_tensors(chosen, info)
     torch.manual_seed(job.seed)
     assert info.factory is not None  # noqa: S101 - made above
     module = build(info.factory)

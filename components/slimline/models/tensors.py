@@ -6,16 +6,19 @@ network takes is made of them batch by batch, so a dataset never lies in memory 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadData
 from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from slimline.data.dataset import Examples
@@ -129,15 +132,28 @@ def make_preprocessing(train: Examples, *, normalize: bool) -> Preprocessing:
     info = train.info
     steps: list[Step] = [Scale()] if info.dtype == "uint8" else []
     if normalize:
-        axes = tuple(range(train.x.ndim - 1))
         scale = steps[0].by if steps and isinstance(steps[0], Scale) else 1.0
-        mean = train.x.mean(axis=axes, dtype=np.float64) * scale
-        std = train.x.std(axis=axes, dtype=np.float64) * scale
+        mean, std = (part * scale for part in _mean_and_deviation(train.x))
         std = np.where(std > 0, std, 1.0)
         steps.append(Normalize(mean=_rounded(mean), std=_rounded(std)))
     if len(info.shape) == _IMAGE_AXES:
         steps.append(ToNCHW())
     return Preprocessing(shape=info.shape, dtype=info.dtype, steps=tuple(steps))
+
+
+def _mean_and_deviation(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each channel, float64; looked at in pieces, because `x` may be larger than the memory."""
+    import numpy as np
+
+    axes = tuple(range(x.ndim - 1))
+    values = max(1, x.size // x.shape[-1])
+
+    def mean_of(change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Any:
+        pieces = (x[i : i + _PIECE].astype(np.float64) for i in range(0, len(x), _PIECE))
+        return sum(change(piece).sum(axis=axes) for piece in pieces) / values
+
+    mean = mean_of(lambda piece: piece)
+    return mean, np.sqrt(mean_of(lambda piece: (piece - mean) ** 2))
 
 
 def to_tensors(examples: Examples, model: ModelInfo) -> Batchable:
@@ -146,6 +162,7 @@ def to_tensors(examples: Examples, model: ModelInfo) -> Batchable:
     Raises:
         BadData: when the split is empty, has other labels than the model, or another shape.
     """
+    import numpy as np
     import torch
 
     info = examples.info
@@ -159,8 +176,10 @@ def to_tensors(examples: Examples, model: ModelInfo) -> Batchable:
         )
         raise BadData(msg)
     model.preprocessing.apply(examples.x[:1])  # tells what does not fit
-    raw = torch.from_numpy(examples.x)
-    return Batchable(raw, torch.from_numpy(examples.y).long(), model.preprocessing)
+    with warnings.catch_warnings():  # nobody writes to what is mapped
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        raw = torch.from_numpy(np.require(examples.x, requirements="A"))
+    return Batchable(raw, torch.from_numpy(np.array(examples.y)).long(), model.preprocessing)
 
 
 def _rounded(values: object) -> tuple[float, ...]:

@@ -31,10 +31,11 @@ _EXAMPLES = 256
 def run(job: Train) -> Numbers:
     """Train the network."""
     _check_start(job)
-    examples = load_examples(job.train.path, split="train")
+    examples = load_examples(job.train.path, split="train", mapped=True)
     module, info = _start(job, examples)
     train = to_tensors(examples, info)
-    selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
+    chosen = load_examples(job.selection.path, split="selection", mapped=True)
+    selection = to_tensors(chosen, info)
     check_classes(module, info)
     if job.initial is None:
         torch.manual_seed(job.seed)
