@@ -71,3 +71,10 @@ def test_another_optimizer_and_schedule_heal_to_other_weights():
 def test_a_network_of_which_nothing_can_be_cut_is_refused_with_the_reason():
     with pytest.raises(BadParameters, match=r"conv1: its 8 channels cannot lose.*smaller round_to"):
         prune(model=taught().model, round_to=32, epochs=0)
+
+
+def test_the_learning_rate_of_each_healing_can_be_found():
+    rows = prune(find_learning_rate=True, steps=2, epochs=1).manifest.numbers["per_step"]
+    found = [row["learning_rate"] for row in rows.values()]
+    assert all(1e-6 < rate < 1 for rate in found)
+    assert 0.005 not in found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slimline.contract import BadParameters, get_logger
 from slimline.models.edit import apply_edits
 from slimline.models.info import Layer, Replace
-from slimline.models.loop import evaluate
+from slimline.models.loop import judged
 from slimline.prune.cut import CutNetwork
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _least(module: nn.Module, costs: dict[str, float], samples: Batchable) -> tu
 
 
 def _loss(module: nn.Module, samples: Batchable) -> float:
-    loss = evaluate(module, samples.x, samples.y)[0]
+    loss = judged(module, samples)[0] / len(samples)
     return loss if math.isfinite(loss) else float("inf")
 
 

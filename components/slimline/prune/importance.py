@@ -220,9 +220,8 @@ def _changes(module: nn.Module, samples: Batchable, batch: int) -> Iterator[dict
 
     module.eval()
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    for start in range(0, len(samples), batch):
-        x, y = samples.x[start : start + batch], samples.y[start : start + batch]
-        loss = functional.cross_entropy(module(x), y)
+    for piece in samples.pieces(batch):
+        loss = functional.cross_entropy(module(piece.x), piece.y)
         gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         yield {
             name: (gradient * parameter).detach()

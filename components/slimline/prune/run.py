@@ -16,7 +16,7 @@ from slimline.models.curve import write_report
 from slimline.models.fit import accuracy
 from slimline.models.heal import heal
 from slimline.models.network import example_input, mac_count, parameter_count
-from slimline.models.tensors import Batchable, to_tensors
+from slimline.models.tensors import to_tensors
 from slimline.prune.blocks import remove_blocks
 from slimline.prune.cut import CutNetwork, full_widths, rank_channels
 from slimline.prune.nm import n_m_masks
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slimline.contract import Numbers
     from slimline.models.fit import Fitted
     from slimline.models.info import ModelInfo
+    from slimline.models.tensors import Batchable
     from slimline.prune.spec import Prune
 
 log = get_logger(__name__)
@@ -87,8 +88,8 @@ def _load(job: Prune) -> _Given:
     train = to_tensors(load_examples(job.train.path, split="train"), info)
     selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
     draw = torch.Generator().manual_seed(job.seed)
-    some = torch.randperm(len(train), generator=draw)[: job.samples]
-    return _Given(module, info, train, selection, Batchable(train.x[some], train.y[some]))
+    rows = torch.randperm(len(train), generator=draw)[: job.samples]
+    return _Given(module, info, train, selection, train.some(rows))
 
 
 def _start(given: _Given) -> tuple[Step, nn.Module, dict[str, Tensor]]:
@@ -200,7 +201,7 @@ def _closed(step: Step, healed: Fitted | None) -> Step:
     if healed is None:
         return step
     row = {**step.rows[str(step.number)], "accuracy": healed.best.accuracy}
-    row["epochs"] = len(healed.history)
+    row |= {"epochs": len(healed.history), "learning_rate": healed.learning_rate}
     return step.model_copy(update={"rows": {**step.rows, str(step.number): row}})
 
 

@@ -122,6 +122,10 @@ class Prune(Component, Healing):
     learning_rate: float = Field(
         0.002, gt=0, le=10, description="Highest learning rate of healing."
     )
+    find_learning_rate: bool = Field(
+        default=False,
+        description="Find the highest learning rate of each healing; see train.",
+    )
     learning_rate_schedule: Literal["cosine", "one_cycle", "constant"] = Field(
         "one_cycle", description="Learning rate of a healing over time; see train."
     )

@@ -41,8 +41,9 @@ def reestimated(module: nn.Module, samples: Batchable, batch: int) -> nn.Module 
         norm.train()
     size = min(batch, len(samples))
     with torch.no_grad():
-        for start in range(0, len(samples) - size + 1, size):
-            made(samples.x[start : start + size])
+        for piece in samples.pieces(size):
+            if len(piece) == size:
+                made(piece.x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return made.eval()

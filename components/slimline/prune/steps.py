@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from slimline.models.answers import ANSWERS_FILE
 from slimline.models.info import ModelInfo
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ def together(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str
 def keep_step(
     saved: Checkpoint, step: Step, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> None:
-    """Keep a cut in the job's checkpoint, in place of the step before and of its healing."""
+    """Keep a cut in the job's checkpoint, in place of the step before and of its healing.
+
+    What the teacher answered stays: it is the same in all steps.
+    """
     from safetensors.torch import save_file
 
     for left in saved.path.iterdir():
-        left.unlink()
+        if left.name != ANSWERS_FILE:
+            left.unlink()
     tensors = {f"weights.{k}": v for k, v in weights.items()}
     tensors |= {f"masks.{k}": v for k, v in masks.items()}
     save_file(
