@@ -44,10 +44,10 @@ def run(job: Quantize) -> Numbers:
     """
     import_onnxruntime().set_default_logger_severity(_ERRORS_ONLY)
     info, source = load_model_info(job.model.path), job.model.path / "model.onnx"
-    work, before = begin(job, info), census(prepare(onnx.load(source)))
+    work = begin(job, info)
     made = SCHEMES[job.scheme](work)
     after = census(made.model)
-    check_changed(before, after, job.scheme)
+    check_changed(census(work.prepared), after, job.scheme)
     target = job.quantized.path / "model.onnx"
     target.write_bytes(made.model.SerializeToString(deterministic=True))
     sizes = source.stat().st_size, target.stat().st_size
