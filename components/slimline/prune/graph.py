@@ -15,23 +15,26 @@ import warnings
 from typing import TYPE_CHECKING
 
 from slimline.contract import BadData
-from slimline.prune import rules_layers, rules_math, rules_shapes
+from slimline.prune import rules_layers, rules_math, rules_parts, rules_shapes
 from slimline.prune.proof import Proof
 from slimline.prune.rules import Flow, given_to, is_tensor, name_of, where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor, nn
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-    from slimline.prune.rules import Axes, Given
+    from slimline.prune.rules import Axes, Rule
     from slimline.prune.units import Group
 
-    Rule = Callable[[Flow, Node, Given], Axes | list[Axes] | None]
-
-_RULES: Mapping[str, Rule] = {**rules_math.RULES, **rules_shapes.RULES, **rules_layers.RULES}
+_RULES: Mapping[str, Rule] = {
+    **rules_math.RULES,
+    **rules_shapes.RULES,
+    **rules_parts.RULES,
+    **rules_layers.RULES,
+}
 _CHECKS = ("_assert", "sym_", "_set_grad")
 _WAYS = 40
 """Alternatives that are tried at most, over all operations that have some."""

@@ -8,12 +8,12 @@ result; joining ids with a fixed axis fixes them too, and keeps the reason.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slimline.prune.units import Ids, Size, Units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import CodeType
 
     from torch import nn
@@ -26,6 +26,8 @@ Axes = tuple[Ids | None, ...]
 """For each axis of a tensor its ids, or None where its size is fixed."""
 Given = dict[str, Any]
 """The arguments of an operation, by the names of its schema."""
+Rule: TypeAlias = "Callable[[Flow, Node, Given], Axes | list[Axes] | None]"
+"""From the units of an operation's operands to those of its results; None: not understood."""
 
 
 class Flow:

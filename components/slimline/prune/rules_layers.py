@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slimline.prune.rules import Axes, Flow, Given, Ids, name_of, owner_of, shape_of, where
+from slimline.prune.rules import Axes, Flow, Given, Ids, Rule, name_of, owner_of, shape_of, where
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -215,7 +215,7 @@ def weight_norm(flow: Flow, _node: Node, given: Given) -> Axes:
     return axes
 
 
-RULES = {
+RULES: dict[str, Rule] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), convolution),
     "linear": linear,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slimline.prune.rules import Axes, Flow, Given, Ids, is_tensor, name_of, shape_of, where
+from slimline.prune.rules import Axes, Flow, Given, Ids, Rule, is_tensor, name_of, shape_of, where
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -162,7 +162,7 @@ def created(flow: Flow, node: Node, _given: Given) -> Axes | None:
     return tuple(axes)
 
 
-RULES = {
+RULES: dict[str, Rule] = {
     **dict.fromkeys(_COPIES, elementwise),
     **dict.fromkeys(("matmul", "mm", "bmm"), matmul),
     "addmm": addmm,
