@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.model_info import DIGITS
+from support.structures import STRUCTURES
 
 from slimline.contract import BadParameters
 from slimline.measure.evaluation import Interval
-from slimline.measure.latency import Latency
 from slimline.models import zoo
 from slimline.models.network import mac_count, parameter_count
 from slimline.prune import target as target_module
-from slimline.prune.cut import rank_channels, snap
+from slimline.prune.cut import rank_channels, snap, width_of_unit
 from slimline.prune.target import Target, narrow_to
 
 WIDTHS = (16, 24, 32)
@@ -81,7 +81,8 @@ def timed(monkeypatch):
         base, own = (len(session) / 1e6 for session in sessions)
         whole = [Interval(value=ms, low=ms, high=ms) for ms in (base, own)]
         ratios = [Interval(value=r, low=r, high=r) for r in (1.0, base / own)]
-        return [Latency(w, w.value, r, (w.value,)) for w, r in zip(whole, ratios, strict=True)]
+        pairs = zip(whole, ratios, strict=True)
+        return [SimpleNamespace(median_ms=ms, speedup=ratio) for ms, ratio in pairs]
 
     monkeypatch.setattr(target_module, "session", lambda data: data)
     monkeypatch.setattr(target_module, "measure", measure)
@@ -120,6 +121,16 @@ def test_a_candidate_is_really_exported_and_timed_beside_the_uncut_network(monke
 def test_a_target_that_the_narrowest_network_misses_is_refused_with_what_it_reaches():
     with pytest.raises(BadParameters, match=r"target macs cannot be met.*macs_removed 0\.\d+"):
         met(target="macs", ratio=0.99, round_to=8)
+
+
+def test_heads_of_attention_go_whole_and_widths_stay_multiples_of_channels():
+    structure = STRUCTURES["fused QKV attention"]
+    for round_to, heads in ((4, 2), (8, 2), (16, 4)):
+        module = structure.network()
+        channels = rank_channels(module, structure.example(), job(round_to=round_to))
+        keep = dict(zip(channels.groups, channels.keep(0.5), strict=True))
+        ((group, kept),) = [(g, k) for g, k in keep.items() if width_of_unit(g) == 4]
+        assert (len(group.units), len(kept)) == (4, heads)
 
 
 @pytest.mark.parametrize(

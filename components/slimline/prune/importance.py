@@ -108,14 +108,15 @@ def _ranked(
             scores.append(way(group))
         except Unranked as why:
             scores.append(None)
-            unranked[group.name] = f"ranked by l2: {why}"
+            unranked[group.name] = str(why)
     found = [score for score in scores if score is not None]
     if groups and not found:
         msg = f"importance {name} ranks no group of channels here: {unranked[groups[0].name]}"
         raise BadParameters(msg + "; use l2")
     mean = torch.cat(found).mean() if found else torch.ones(())
     pairs = zip(groups, scores, strict=True)
-    return [instead(g) * mean if score is None else score for g, score in pairs], unranked
+    made = [instead(g) * mean if score is None else score for g, score in pairs]
+    return made, {name: f"ranked by l2: {why}" for name, why in unranked.items()}
 
 
 def _random(groups: Sequence[Group], seed: int) -> list[Tensor]:
