@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimline.check_data.spec import CheckData
-from slimline.contract import Artifact, Killed, LocalStore, Model, execute
+from slimline.contract import Killed, LocalStore, Model, execute
 from slimline.contract.log import setup_logging
 from slimline.contract.store import fetch_artifact
 from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
@@ -251,9 +251,9 @@ def _chosen(found: dict[str, Any]) -> list[Chosen]:
     return chosen
 
 
-def _stored(place: Path, digest: str) -> Artifact:
+def _stored(place: Path, digest: str) -> Model:
     uri = LocalStore(place / "store").uri
-    return Artifact(uri=f"{uri}/artifacts/{digest}", digest=digest)
+    return Model(uri=f"{uri}/artifacts/{digest}", digest=digest)
 
 
 def write(place: Path, rows: list[dict[str, Any]], found: dict[str, Any]) -> None:
