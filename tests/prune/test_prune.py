@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from support.pruning import prune
@@ -9,6 +11,7 @@ from slimline.data.dataset import load_examples
 from slimline.models.build import load_torch_model
 from slimline.models.fit import accuracy
 from slimline.models.info import load_model_info, save_model_info
+from slimline.models.quantization import FILE as QUANTIZATION
 from slimline.models.tensors import to_tensors
 from slimline.prune.sparse import sparsity
 from slimline.train.spec import Train
@@ -113,6 +116,13 @@ def test_a_network_of_single_channels_cannot_be_cut():
     tiny = Train.parse({**taught().inputs(), "epochs": 1, "factory": small_factory(1)}).run()
     with pytest.raises(BadParameters, match="smaller round_to"):
         prune(model=tiny["model"].path, round_to=1, ratio=0.9)
+
+
+def test_a_model_that_was_trained_in_levels_is_refused(tmp_path):
+    shutil.copytree(taught().model, tmp_path / "model")
+    (tmp_path / "model" / QUANTIZATION).write_text("{}")
+    with pytest.raises(BadData, match="put prune before qat"):
+        prune(model=tmp_path / "model")
 
 
 def test_an_onnx_model_cannot_be_cut(tmp_path):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from slimline.contract import BadParameters, checkpoint, get_logger
+from slimline.contract import BadData, BadParameters, checkpoint, get_logger
 from slimline.data.dataset import load_examples
 from slimline.models.build import build, load_torch_model, load_weights, save_torch_model
 from slimline.models.curve import write_report
 from slimline.models.fit import accuracy
 from slimline.models.heal import heal
 from slimline.models.network import example_input, mac_count, parameter_count
+from slimline.models.quantization import FILE as QUANTIZATION
 from slimline.models.tensors import to_tensors
 from slimline.prune.blocks import remove_blocks
 from slimline.prune.cut import CutNetwork, full_widths, rank_channels
@@ -84,7 +85,14 @@ def run(job: Prune) -> Numbers:
 
 
 def _load(job: Prune) -> _Given:
+    """Read model and data; raises BadData on a model whose weights lie on levels."""
     module, info = load_torch_model(job.model.path)
+    if (job.model.path / QUANTIZATION).exists():
+        msg = (
+            f"model {info.name} ({info.stage}) was trained in levels, which healing would leave: "
+            "put prune before qat"
+        )
+        raise BadData(msg)
     train = to_tensors(load_examples(job.train.path, split="train"), info)
     selection = to_tensors(load_examples(job.selection.path, split="selection"), info)
     draw = torch.Generator().manual_seed(job.seed)
