@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    work = given.out / "ptq"
+    work = given.out.resolve() / "ptq"
     work.mkdir(parents=True, exist_ok=True)
     float_model, calibration = prepared(given.data, work)
     files = {"float": float_model.path / "model.onnx"}
