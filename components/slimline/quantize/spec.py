@@ -114,7 +114,7 @@ class Quantize(Component):
         default=4, ge=2, le=8, description="Bits of an index of kmeans and power-of-two."
     )
     step: float = Field(
-        default=0.4,
+        default=0.3,
         gt=0,
         le=4,
         description="Scheme step: distance of the levels, in root mean squares of all weights.",

@@ -210,7 +210,12 @@ def _prove_and_ship(made: _Plan, stages: list[Source]) -> None:
     evaluation = made.add(
         "validate",
         "validate",
-        {"margin": gates.margin, "confidence": gates.confidence, **recipe.validate_},
+        {
+            "metric": gates.metric,
+            "margin": gates.margin,
+            "confidence": gates.confidence,
+            **recipe.validate_,
+        },
         {
             "baseline": (baseline,),
             "candidate": (candidate,),

@@ -41,13 +41,21 @@ class ModelSource(_Section):
 class Gates(_Section):
     """What the candidate must prove on the test split before anything is packaged."""
 
-    margin: float = Field(0.01, ge=0, le=0.5, description="Largest accepted drop in accuracy.")
+    metric: str = Field("accuracy", description="What is judged; see `slimline show validate`.")
+    margin: float = Field(0.01, ge=0, le=1e9, description="Largest accepted loss of the metric.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of that statement.")
     min_accuracy: float | None = Field(None, ge=0, le=1, description="Accuracy at least.")
     min_shrink: float | None = Field(None, gt=0, description="Times smaller than the baseline.")
     min_speedup: float | None = Field(None, gt=0, description="Times faster than the baseline.")
     min_test_examples: int | None = Field(None, ge=1, description="Test examples at least.")
     per_class_max_drop: float | None = Field(None, ge=0, le=1, description="In any one class.")
+    slice_max_drop: float | None = Field(None, ge=0, description="In any slice, surely.")
+    max_robustness_drop: float | None = Field(
+        None, ge=0, le=1, description="Accuracy lost on corrupted images, surely."
+    )
+    max_ece_rise: float | None = Field(
+        None, ge=0, le=1, description="Rise of the expected calibration error, surely."
+    )
 
 
 class Budget(_Section):
