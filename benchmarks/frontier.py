@@ -130,7 +130,7 @@ def measure(place: Path, given: argparse.Namespace) -> tuple[list[dict[str, Any]
             "baseline": _stored(place, found["baseline"]["onnx"]),
             "candidate": _stored(place, chosen.result.onnx),
         }
-        job = {**models, "test": data["test"], "margin": chosen.budget / 100}
+        job = {**models, "test": data["test"], "margin": GOAL["drop"] / 100}
         judged = done(Validate.parse({**job, "robustness_examples": 0}), place)
         with tempfile.TemporaryDirectory() as work:
             path = fetch_artifact(judged["evaluation"], Path(work)).path
