@@ -6,15 +6,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from support import factories
 from support.digits import PREPROCESSING, dataset, raw_digits, torch_model
 
+from slimline.coding import encode_model
 from slimline.contract import BadData, BadParameters, Model
 from slimline.export.run import random_inputs
 from slimline.export.spec import Export
 from slimline.measure.runtime import logits, session
 from slimline.models.build import load_torch_model
 from slimline.models.info import load_model_info
+from slimline.models.zoo import small_cnn
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +87,26 @@ def test_other_layers_export_too_and_examples_are_compared(digits, tmp_path):
     assert outcome.manifest.numbers["max_difference"] < 1e-5
     assert outcome.manifest.numbers["opset"] == 18
     assert load_model_info(outcome["exported"].path).opset == 18
+
+
+def test_pruned_weights_are_zeros_of_one_kind_and_leave_the_coded_file(tmp_path):
+    torch.manual_seed(0)
+    module = small_cnn((32, 64))
+    with torch.no_grad():
+        module.conv2.weight.mul_(torch.rand_like(module.conv2.weight) > 0.9)
+    assert (torch.signbit(module.conv2.weight) & (module.conv2.weight == 0)).any()
+    source = torch_model(
+        tmp_path / "sparse", module, "slimline.models.zoo:small_cnn", {"widths": [32, 64]}
+    )
+    exported = Export(model=source).run(work_dir=tmp_path / "work")["exported"]
+    data = (exported.path / "model.onnx").read_bytes()
+    (weight,) = (
+        numpy_helper.to_array(i)
+        for i in onnx.load_from_string(data).graph.initializer
+        if i.name == "conv2.weight"
+    )
+    assert not (np.signbit(weight) & (weight == 0)).any()
+    assert len(encode_model(data)) < 0.4 * len(data)
 
 
 def test_a_static_batch_is_one_and_every_shape_is_fixed(digits, tmp_path):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
+    import onnx
     import torch
     from numpy.typing import NDArray
 
@@ -59,8 +60,22 @@ def to_onnx(
         msg = f"torch cannot export {type(module).__name__} with {batch}: {cause}; {cure}"
         raise BadData(msg) from error
     assert program is not None  # noqa: S101 - dynamo=True returns a program
-    data: bytes = without_notes(program.model_proto).SerializeToString(deterministic=True)
+    made = without_notes(program.model_proto)
+    _clear_negative_zeros(made)
+    data: bytes = made.SerializeToString(deterministic=True)
     return data
+
+
+def _clear_negative_zeros(model: onnx.ModelProto) -> None:
+    """Pruned weights are 0 times what they were, some of them -0: equal, but of other bits."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    for constant in model.graph.initializer:
+        if constant.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(constant)
+            if (np.signbit(values) & (values == 0)).any():
+                constant.CopyFrom(numpy_helper.from_array(values + np.float32(0), constant.name))
 
 
 @contextmanager
