@@ -147,7 +147,7 @@ def _answers(module: nn.Module, x: Tensor) -> list[Tensor]:
 
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
-        found: Any = tree_leaves(module.eval()(x))  # type: ignore[no-untyped-call]
+        found: Any = tree_leaves(module.eval()(x))
     return [leaf for leaf in found if isinstance(leaf, torch.Tensor)]
 
 

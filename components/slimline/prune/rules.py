@@ -141,7 +141,7 @@ def name_of(node: Node) -> str:
 def shape_of(node: Any) -> tuple[int, ...]:
     """Shape of a node's tensor; () when it is none."""
     value = node.meta.get("val") if hasattr(node, "meta") else None
-    return tuple(value.shape) if hasattr(value, "shape") else ()
+    return tuple(getattr(value, "shape", ()))
 
 
 def owner_of(node: Node) -> str:
@@ -184,7 +184,8 @@ def _stack(node: Node, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _numbers(layer: nn.Module) -> Iterator[tuple[str, int | None, int]]:
     """(attribute, position in it, value) for the whole numbers that a module's code reads."""
-    read = _names_read(type(layer))
+    kind: Any = type(layer)
+    read = _names_read(kind)
     for name, value in vars(layer).items():
         if name not in read or name.startswith("__"):
             continue

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slimline.prune.rules import Axes, Flow, Given, Ids, Rule, name_of, owner_of, shape_of, where
+from slimline.prune.rules import Axes, Flow, Given, Rule, name_of, owner_of, shape_of, where
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+    from slimline.prune.units import Ids
 
 _INPUT = "its channels are the network's input, or of a given size"
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

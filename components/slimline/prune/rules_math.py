@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slimline.prune.rules import Axes, Flow, Given, Ids, Rule, is_tensor, name_of, shape_of, where
+from slimline.prune.rules import Axes, Flow, Given, Rule, is_tensor, name_of, shape_of, where
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+    from slimline.prune.units import Ids
 
 _EXACT_SUMS = ("sum", "linalg_vector_norm", "norm")
 _COPIES = (
@@ -122,7 +124,7 @@ def reduction(flow: Flow, node: Node, given: Given) -> Axes:
     return tuple(ids for i, ids in enumerate(axes) if i not in gone)
 
 
-def maximum(flow: Flow, node: Node, given: Given) -> Axes | list[Axes]:
+def maximum(flow: Flow, node: Node, given: Given) -> Axes | list[Axes] | None:
     """Of two tensors, of all numbers, or over an axis: then with the indices."""
     if "other" in given:
         return elementwise(flow, node, given)

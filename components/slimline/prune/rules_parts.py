@@ -9,7 +9,6 @@ from slimline.prune.rules import (
     Axes,
     Flow,
     Given,
-    Ids,
     Rule,
     name_of,
     owner_of,
@@ -20,6 +19,8 @@ from slimline.prune.rules import (
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+    from slimline.prune.units import Ids
 
 
 def concatenate(flow: Flow, node: Node, given: Given) -> Axes:

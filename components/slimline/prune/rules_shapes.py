@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slimline.prune.rules import Axes, Flow, Given, Ids, Rule, name_of, shape_of, where
+from slimline.prune.rules import Axes, Flow, Given, Rule, name_of, shape_of, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch.fx import Node
+
+    from slimline.prune.units import Ids
 
 
 def reshape(flow: Flow, node: Node, given: Given) -> Axes | None:
@@ -133,8 +135,12 @@ def transpose(flow: Flow, node: Node, given: Given) -> Axes:
     return tuple(axes)
 
 
+_PLACES = (("dim0", "axis0"), ("dim1", "axis1"))
+
+
 def _swapped(given: Given) -> tuple[int, int]:
-    return given.get("dim0", given.get("axis0")), given.get("dim1", given.get("axis1"))
+    first, second = (next(given[n] for n in names if n in given) for names in _PLACES)
+    return int(first), int(second)
 
 
 def movedim(flow: Flow, _node: Node, given: Given) -> Axes:
@@ -166,7 +172,7 @@ def expand(flow: Flow, node: Node, given: Given) -> Axes:
 
 def repeat(flow: Flow, _node: Node, given: Given) -> Axes:
     """The whole axis again and again."""
-    x, repeats = given["self"], given.get("repeats", given.get("dims"))
+    x, repeats = given["self"], given["repeats" if "repeats" in given else "dims"]
     missing = len(repeats) - len(shape_of(x))
     axes = [*[None] * missing, *flow.all_axes(x)]
     return tuple(ids and ids * times for ids, times in zip(axes, repeats, strict=True))

@@ -16,7 +16,7 @@ from slimline.coding import encode_model
 from slimline.contract import BadData, progress
 from slimline.quantize.budget import within_budget
 from slimline.quantize.coded import Coded, moments_of, with_values
-from slimline.quantize.correction import corrected
+from slimline.quantize.correction import corrected, undone
 from slimline.quantize.layers import weights_of
 from slimline.quantize.listed import store
 from slimline.quantize.rounding import Uniform, codes_of, compensate, descend
@@ -52,7 +52,11 @@ def step_weights(work: Work) -> Made:
         coded = code_steps(work, steps)
     based, coded, fixed = corrected(work, coded, store)
     made = within_budget(
-        work, lambda back: store(based, {n: c for n, c in coded.items() if n not in back})
+        work,
+        lambda back: store(
+            undone(based, work.prepared, coded, back),
+            {n: c for n, c in coded.items() if n not in back},
+        ),
     )
     way = len(encode_model(made.model.SerializeToString(deterministic=True)))
     rows = tuple((n, s, int(abs(coded[n].codes).max())) for n, s in steps.items())

@@ -1,7 +1,7 @@
 """A component's IAM policy, read from its class: nothing that it does not declare is allowed.
 
 Every job reads and writes the store: its inputs, its results, its manifest. The rest comes from
-the class: `access` (see `contract.component.Access`), `secrets`, and `needs.network`, without
+the class: `access` (see `contract.resources.Access`), `secrets`, and `needs.network`, without
 which a job has its artifacts and may declare nothing else.
 
 Reading a bucket includes `s3:ListBucket` on the whole of it. S3 says "not there" (404) only to one
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from slimline.contract.component import Access
 from slimline.contract.errors import BadParameters
+from slimline.contract.resources import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
