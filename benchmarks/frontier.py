@@ -12,8 +12,7 @@ it at any time, or give it minutes, and call again.
 
     python benchmarks/frontier.py --data DIRECTORY [--minutes N] [--total 80] [--limit EXAMPLES]
 
-DIRECTORY holds cifar10/{train-1..5,test}.parquet (columns img.bytes and label) and
-models/cifar10_resnet56.safetensors. --limit takes that many examples a split, to try it out; its
+--limit takes that many examples a split, to try it out; its
 table is no result.
 """
 
@@ -28,16 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from cifar import BENCH, DATA, DATA_HELP, done, published, splits
 
-from slimline.check_data.spec import CheckData
-from slimline.contract import Killed, LocalStore, Model, execute
+from slimline.contract import Killed, LocalStore, Model
 from slimline.contract.log import setup_logging
 from slimline.contract.store import fetch_artifact
-from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
 from slimline.measure.evaluation import load_evaluation
-from slimline.models.build import build, load_weights, read_weights, save_torch_model
-from slimline.models.info import Factory, ModelInfo
 from slimline.search.front import choose
 from slimline.search.result import TrialResult, drop_of, upper_of
 from slimline.search.settings import SearchSettings
@@ -48,12 +43,8 @@ from slimline.validate.spec import Validate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slimline.contract import Component
-    from slimline.contract.job import Outcome
     from slimline.measure.evaluation import EvaluationRecord
 
-BENCH = Path(__file__).parent.parent / "build" / "bench"
-LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PUBLISHED = 0.9339
 BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)
 GOAL = {"drop": 1.5, "shrink": 12, "speedup": 8}
@@ -106,8 +97,8 @@ def main() -> None:
 
 def measure(place: Path, given: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Search, choose for each budget, and validate what was chosen on the test images."""
-    data = done(_data(given), place)
-    teacher = _teacher(place, given.data / "models" / "cifar10_resnet56.safetensors")
+    data = splits(place, given.data, given.limit)
+    teacher = published(place, given.data, 56)
     inputs = {"train": data["train"], "selection": data["selection"]}
     search = Search.parse(
         {
@@ -136,49 +127,6 @@ def measure(place: Path, given: argparse.Namespace) -> tuple[list[dict[str, Any]
             path = fetch_artifact(judged["evaluation"], Path(work)).path
             rows.append(chosen.row(load_evaluation(path)))
     return rows, outcome.manifest.numbers
-
-
-def done(job: Component, place: Path) -> Outcome:
-    """Do a job, or find what an equal one made; only code, data and parameters make it equal."""
-    with tempfile.TemporaryDirectory(prefix="work-", dir=place) as work:
-        store = LocalStore(place / "store")
-        return execute(job, store, work_dir=Path(work) / "job", image=f"torch-{torch.__version__}")
-
-
-def _data(given: argparse.Namespace) -> CheckData:
-    source = {
-        "kind": "parquet",
-        "path": str(given.data / "cifar10"),
-        "train": [f"train-{i}.parquet" for i in range(1, 6)],
-        "test": ["test.parquet"],
-        "image_column": "img",
-        "label_column": "label",
-        "labels": LABELS,
-    }
-    expected = {"expectations": {"max_class_ratio": 5}} if given.limit else {}
-    values = {"source": source, "name": "cifar10", "selection_fraction": 0.1, "limit": given.limit}
-    return CheckData.parse({**values, **expected})
-
-
-def _teacher(place: Path, weights: Path) -> Model:
-    """The published ResNet-56 as a torch model artifact."""
-    target = place / "teacher"
-    target.mkdir(exist_ok=True)
-    factory = Factory(call="slimline.models.zoo:cifar_resnet", arguments={"depth": 56})
-    (target / "model.safetensors").write_bytes(weights.read_bytes())
-    module = build(factory)
-    load_weights(module, read_weights(target), "ResNet-56")
-    scaled = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    info = ModelInfo(
-        name="cifar10",
-        stage="resnet56",
-        format="torch",
-        labels=LABELS,
-        preprocessing=Preprocessing(shape=(32, 32, 3), steps=(Scale(), scaled, ToNCHW())),
-        factory=factory,
-    )
-    save_torch_model(module, info, target)
-    return Model.at(target)
 
 
 def _space() -> dict[str, Any]:
@@ -308,8 +256,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    default = Path(__file__).parent.parent / "data"
-    parser.add_argument("--data", type=Path, default=default, help="See the head of this file.")
+    parser.add_argument("--data", type=Path, default=DATA, help=DATA_HELP)
     parser.add_argument("--minutes", type=float, help="Stop after so many, to be called again.")
     parser.add_argument("--total", type=float, default=80, help="Minutes of search, all calls.")
     parser.add_argument("--limit", type=int, help="Examples a split, to try it out.")

@@ -26,26 +26,17 @@ import numpy as np
 import onnx
 import pyarrow.parquet
 import torch
+from cifar import DATA, DATA_HELP, LABELS, PREPROCESSING, published
 from PIL import Image
-from safetensors.torch import load_file
 
 from slimline.contract import Dataset, Model, sha256_file
 from slimline.data.dataset import DatasetInfo, Examples, save_examples
-from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
 from slimline.export.spec import Export
 from slimline.measure import latency
 from slimline.measure.intervals import tango_upper
 from slimline.measure.runtime import import_onnxruntime, logits, session
-from slimline.models.build import save_torch_model
-from slimline.models.info import Factory, ModelInfo
-from slimline.models.zoo import cifar_resnet
 from slimline.quantize.spec import Quantize
 
-LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FORM = Preprocessing(
-    shape=(32, 32, 3),
-    steps=(Scale(), Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), ToNCHW()),
-)
 IMAGES, FIT, JUDGE = 256, 192, 64
 OURS: dict[str, dict[str, Any]] = {
     "int8 (planned)": {"scheme": "int8"},
@@ -67,7 +58,7 @@ PEERS = ("onnxruntime int8 (defaults: S8S8)", "onnxruntime int8 U8S8", "onnxrunt
 def main() -> None:
     """Make every model that is not there yet, measure all, write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--data", type=Path, default=DATA, help=DATA_HELP)
     parser.add_argument("--images", type=int, default=10_000, help="test images")
     parser.add_argument("--rounds", type=int, default=201, help="rounds of latency")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
@@ -96,19 +87,8 @@ def prepared(data: Path, work: Path) -> tuple[Model, Dataset]:
         )  # fmt: skip
         save_examples(Examples(info, x, y, np.arange(IMAGES)), work / "train")
     if not (work / "float").exists():
-        module = cifar_resnet(depth=20, shortcut="A")
-        module.load_state_dict(
-            load_file(data / "models" / "cifar10_resnet20.safetensors"), strict=False
-        )
-        info = ModelInfo(
-            name="resnet20", stage="float", format="torch", labels=LABELS, preprocessing=FORM,
-            factory=Factory(
-                call="slimline.models.zoo:cifar_resnet", arguments={"depth": 20, "shortcut": "A"}
-            ),
-        )  # fmt: skip
-        (work / "torch").mkdir(exist_ok=True)
-        save_torch_model(module.eval(), info, work / "torch")
-        made = Export(model=Model.at(work / "torch")).run(work_dir=work / "export")["exported"]
+        source = published(work, data, 20)
+        made = Export(model=source).run(work_dir=work / "export")["exported"]
         keep(made.path, work / "float")
     return Model.at(work / "float"), Dataset.at(work / "train")
 
@@ -138,7 +118,7 @@ def peer(name: str, source: Path, calibration: Dataset, work: Path) -> Path:
         return target
     with np.load(calibration.path / "examples.npz") as arrays:
         batches = iter(
-            [{"input": FORM.apply(arrays["x"][i : i + 32])} for i in range(0, IMAGES, 32)]
+            [{"input": PREPROCESSING.apply(arrays["x"][i : i + 32])} for i in range(0, IMAGES, 32)]
         )
 
     class Reader(ort.CalibrationDataReader):
@@ -160,7 +140,7 @@ def peer(name: str, source: Path, calibration: Dataset, work: Path) -> Path:
 def measured(files: dict[str, Path], test: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     """Accuracy on test images, paired with the float model; bytes; interleaved latency."""
     x, y = images(test, count)
-    inputs = [FORM.apply(x[i : i + 250]) for i in range(0, len(x), 250)]
+    inputs = [PREPROCESSING.apply(x[i : i + 250]) for i in range(0, len(x), 250)]
     loaded = [session(path) for path in files.values()]
     times = latency.measure(loaded, [inputs[0][:1]] * len(loaded), rounds=rounds)
     rows, expected = [], None

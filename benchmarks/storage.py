@@ -16,6 +16,7 @@ import argparse
 import gzip
 import json
 import time
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,6 @@ from slimline.quantize.spec import Quantize
 from slimline.validate.spec import Validate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from slimline.contract import Model
 
 _DECODINGS = 21
@@ -117,7 +116,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=type(DATA), default=DATA, help=DATA_HELP)
+    parser.add_argument("--data", type=Path, default=DATA, help=DATA_HELP)
     say = "Of scheme step; see slimline show quantize."
     parser.add_argument("--steps", type=float, nargs="*", default=[0.25, 0.3, 0.4], help=say)
     return parser.parse_args()
