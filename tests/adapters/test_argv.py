@@ -6,11 +6,24 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from support.double.spec import Double
 
-from slimline.adapters.argv import command_for, to_argv, values_of
-from slimline.contract import BadParameters, Dataset, LocalStore, TryLater
+from slimline.adapters.argv import (
+    command_for,
+    option_text,
+    parameter_schemas,
+    to_argv,
+    values_of,
+)
+from slimline.contract import (
+    BadParameters,
+    Dataset,
+    LocalStore,
+    TryLater,
+    component_names,
+    load_component,
+)
 from slimline.contract.job import identify
 
 NUMBER = Dataset(uri="s3://bucket/artifacts/" + "a" * 64, digest="a" * 64)
@@ -119,3 +132,19 @@ def test_help_teaches_defaults_bounds_and_choices():
         "SLIMLINE_STORE",
     ):
         assert words in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", component_names())
+def test_defaults_and_choices_of_every_component_survive_the_command_line(name):
+    kind = load_component(name)
+    schemas, fields = parameter_schemas(kind), kind.parameters_model().model_fields
+    nothing = dict.fromkeys([*schemas, *kind.inputs()])
+    for field, schema in schemas.items():
+        adapter = TypeAdapter(fields[field].annotation)
+        for value in schema.get("enum", [schema.get("default")]):
+            texts = option_text(field, value, schema)[1:]
+            if value is None or not texts:
+                continue
+            given = texts if schema.get("type") == "array" else texts[0]
+            (read,) = values_of(kind, {**nothing, field: given}).values()
+            assert adapter.validate_python(read) == adapter.validate_python(value), field

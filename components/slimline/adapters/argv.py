@@ -150,13 +150,24 @@ def _value(name: str, given: Any, schema: Schema) -> Any:
         return None
     if schema.get("type") == "array":
         return _list(name, given, schema)
+    if "enum" in schema:
+        return _choice(given, schema["enum"])
     return _json(name, given) if schema.get("type") in _NESTED else given
+
+
+def _choice(given: str, choices: list[Any]) -> Any:
+    """The choice that a text means; numbers are compared with a Literal as numbers alone."""
+    meant = (c for c in choices if not isinstance(c, str) and json.dumps(c) == given)
+    return next(meant, given)
 
 
 def _list(name: str, given: tuple[str, ...], schema: Schema) -> Any:
     if len(given) == 1 and given[0].startswith("["):
         return _json(name, given[0])
-    nested = schema.get("items", {}).get("type") in _NESTED
+    items = schema.get("items", {})
+    if "enum" in items:
+        return [_choice(item, items["enum"]) for item in given]
+    nested = items.get("type") in _NESTED
     return [_json(name, item) if nested else item for item in given]
 
 
