@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,9 @@ def run_inside(component: Component) -> Outcome:
         Killed: on SIGTERM, when the inner job has saved what it reached.
     """
     outer = _running("run_inside()")
-    place = Path(tempfile.mkdtemp(prefix="inside-", dir=outer.work_dir))
+    places = (outer.work_dir / f"inside-{number}" for number in count())
+    place = next(place for place in places if not place.exists())
+    place.mkdir()
     try:
         done = execute(component, outer.saved.store, work_dir=place, image=outer.image)
     finally:

@@ -115,7 +115,8 @@ def template() -> str:
         "Resources": _substituted(resources),
         "Outputs": _OUTPUTS,
     }
-    text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, width=100)
+    # What has no inner lists stands on one line: beyond 51,200 bytes a template needs a bucket.
+    text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, width=100, default_flow_style=None)
     return _HEAD + text
 
 
