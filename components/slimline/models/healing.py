@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slimline.models.settings import FitSettings
+from slimline.models.settings import Augmentation, FitSettings
 
 
 class Healing(BaseModel):
@@ -18,7 +18,7 @@ class Healing(BaseModel):
     learning_rate: float = Field(
         0.002, gt=0, le=10, description="Highest learning rate of healing (AdamW, one cycle)."
     )
-    augmentation: Literal["none", "shift", "flip_crop"] = Field(
+    augmentation: Augmentation = Field(
         "none", description="Random changes of images while healing; see train."
     )
     precision: Literal["32", "bf16"] = Field("32", description="Precision of healing; see train.")

@@ -26,6 +26,9 @@ class FreshWeights(BaseModel):
     )
 
 
+Augmentation = Literal["none", "shift", "flip_crop", "cutout"]
+
+
 class FitSettings(BaseModel):
     """How weights are fitted; see `slimline.models.fit`."""
 
@@ -56,7 +59,7 @@ class FitSettings(BaseModel):
     clip_norm: float = Field(
         0.0, ge=0, le=1e6, description="Longest gradient over all weights of a step; 0 any."
     )
-    augmentation: Literal["none", "shift", "flip_crop", "cutout"] = Field(
+    augmentation: Augmentation = Field(
         "none",
         description="shift moves images by up to an eighth of their size; flip_crop also mirrors "
         "half of them; cutout also blanks a square of half their size.",
