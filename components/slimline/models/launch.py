@@ -126,8 +126,12 @@ def _signals() -> Iterator[None]:
 
 
 def _told(task: Task, processes: int, failures: Mapping[int, ProcessFailure]) -> Exception:
-    """What the rank that failed first says; the others fail because it is gone."""
-    first = min(failures, key=lambda r: _failed_at(failures[r]))
+    """What the rank that failed first says; the others fail because it is gone.
+
+    One that says why in our words never fails for that, nor do we end it: it goes before.
+    """
+    ours = [rank for rank, failure in failures.items() if failure.exitcode in _TOLD]
+    first = min(ours or failures, key=lambda r: _failed_at(failures[r]))
     failure, code = failures[first], failures[first].exitcode
     who = f"{task.what}: process {first + 1} of {processes}"
     if code == -signal.SIGKILL:
