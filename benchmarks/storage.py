@@ -3,9 +3,8 @@
 `quantize` puts weights on grids (scheme step; 256 training images choose the rounding, others the
 steps), `slimline.coding` codes them, and what a device restores is compared bit for bit with what
 validate saw. Sizes are against the float parameters and batch norm statistics of the published
-file. The 10,000 test images are looked at once a row. Deep compression's published coder, NNCodec
-2.1 (DeepCABAC with dependent quantization), reached 8.5x on ResNet-20 at -0.69 points; gzip of the
-float file and int8 of onnxruntime stand beside.
+file. The 10,000 test images are looked at once a row. The float file, our int8 one, and gzip of
+each stand beside.
 
     python benchmarks/storage.py --data DIRECTORY [--steps 0.25 0.3 0.4]
 """

@@ -2,9 +2,7 @@
 
 Zeros may be left out first, a mask telling where they were: so pruned weights cost a fraction of a
 bit each. Each form is made where it fits, coded by each of the standard library's coders, and the
-smallest is kept: Huffman codes of DEFLATE (RFC 1951) without its matches, DEFLATE, or LZMA. On
-convolutions of few levels plain Huffman codes come within 3 % of the order-0 entropy, beat LZMA,
-and are restored many times faster (benchmarks/storage.py).
+smallest is kept: Huffman codes of DEFLATE (RFC 1951) without its matches, DEFLATE, or LZMA.
 """
 
 from __future__ import annotations

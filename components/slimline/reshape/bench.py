@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from slimline.contract import BadData, BadParameters
 from slimline.models.edit import apply_edits
 from slimline.models.info import Replace
-from slimline.reshape.graph import Graph
+from slimline.models.traced import operation
+from slimline.reshape.graph import Graph, LeftAloneError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimline.models.info import Edit
+    from slimline.reshape.graph import Chain
 
 _COUNTER = "num_batches_tracked"
 
@@ -70,6 +72,19 @@ class Bench:
     def graph(self) -> Graph:
         """The network as it is now."""
         return Graph(self.module, self.probe[:2])
+
+    def chains(self) -> list[Chain]:
+        """The layers of units that one layer takes; of all others it is noted why they stay."""
+        graph, found = self.graph(), list["Chain"]()
+        for path, node in graph.layers.items():
+            if operation(node) != "batch_norm" and self.wants(path):
+                try:
+                    found.append(graph.chain(path))
+                except LeftAloneError as why:
+                    self.leave(path, why)
+        for path, odd in graph.odd.items():
+            self.leave(path, odd)
+        return found
 
     def wants(self, layer: str) -> bool:
         """Whether the parameter `layers` lets a layer be changed."""

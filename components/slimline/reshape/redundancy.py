@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from slimline.contract import BadParameters
 from slimline.models.info import Replace
-from slimline.models.traced import operation
 from slimline.reshape.bench import Bench, Change
 from slimline.reshape.describe import identity, layer_like
 from slimline.reshape.graph import LeftAloneError
@@ -113,15 +112,7 @@ def _drop_layers(bench: Bench, job: Reshape, x: Tensor) -> None:
 
 
 def _drop_units(bench: Bench, job: Reshape, x: Tensor, bound: str) -> None:
-    graph, chains = bench.graph(), list["Chain"]()
-    for path, node in graph.layers.items():
-        if operation(node) != "batch_norm" and bench.wants(path):
-            try:
-                chains.append(graph.chain(path))
-            except LeftAloneError as why:
-                bench.leave(path, why)
-    for path, odd in graph.odd.items():
-        bench.leave(path, odd)
+    chains = bench.chains()
     ranges = {chain.taker: _Range() for chain in chains}
     see = {chain.taker: partial(ranges[chain.taker].see, chain) for chain in chains}
     watch(bench.module, x, see)

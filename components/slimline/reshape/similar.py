@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from slimline.models.traced import operation
 from slimline.reshape.bench import Bench, Change
 from slimline.reshape.graph import LeftAloneError
 from slimline.reshape.observe import per_unit, watch
@@ -45,15 +44,7 @@ def merge_similar(bench: Bench, job: Reshape, x: Tensor) -> None:
     layers, so sharing their weights makes nothing smaller or faster once they are coded. A layer
     that hardly changes its input is taken out by remove_redundancy, a block by prune.
     """
-    graph, chains = bench.graph(), list["Chain"]()
-    for path, node in graph.layers.items():
-        if operation(node) != "batch_norm" and bench.wants(path):
-            try:
-                chains.append(graph.chain(path))
-            except LeftAloneError as why:
-                bench.leave(path, why)
-    for path, odd in graph.odd.items():
-        bench.leave(path, odd)
+    chains = bench.chains()
     products = {chain.taker: _Products() for chain in chains}
     see = {chain.taker: partial(products[chain.taker].see, chain) for chain in chains}
     watch(bench.module, x, see)
