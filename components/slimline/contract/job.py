@@ -59,6 +59,10 @@ class Outcome:
         return self.outputs[name]
 
 
+_OWNER = "job"
+"""A file of each checkpoint that names its job."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A directory that a killed job leaves to its next try, through the store.
@@ -73,6 +77,7 @@ class Checkpoint:
     def save(self) -> None:
         """Keep the directory's files as they are now, in place of the last save."""
         before = self._last()
+        (self.path / _OWNER).write_text(self.job)  # no output is ever this artifact too
         kept = save_artifact(self.store, Artifact.at(self.path))
         self.store.put(self._pointer, kept.digest.encode())
         if before != kept.digest:

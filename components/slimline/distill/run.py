@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from slimline.contract import run_inside
+from slimline.contract.store import fetch_artifact
 from slimline.data.dataset import load_examples
+from slimline.distill.ask.spec import Ask
+from slimline.models.answers import ANSWERS_FILE, Answers
 from slimline.models.build import build, completed
 from slimline.models.info import ModelInfo, load_model_info
 from slimline.models.initialize import initialize
@@ -17,7 +25,7 @@ from slimline.models.teacher import check_teachers, open_teachers
 from slimline.models.tensors import to_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -44,9 +52,32 @@ def run(job: Distill) -> Numbers:
     check_teachers(guide, info)
     right = _right(open_teachers(guide, precision=job.precision), selection)
     weights, settings = module.state_dict(), job.fit_settings()
-    task = Task("distill", info, weights, train, selection, settings, guide)
-    measured: Numbers = {"teacher_accuracy": right}
-    return fit_and_keep(module, task, job.student.path, job.report.path, measured)
+    with _asked(job, guide, (len(train), len(info.labels))) as guided:
+        task = Task("distill", info, weights, train, selection, settings, guided)
+        measured: Numbers = {"teacher_accuracy": right}
+        return fit_and_keep(module, task, job.student.path, job.report.path, measured)
+
+
+@contextmanager
+def _asked(job: Distill, guide: Guide, size: tuple[int, int]) -> Iterator[Guide]:
+    """The guide with all answers that the epochs need, where they can be kept."""
+    fresh = job.mixup or (job.augmentation != "none" and not job.augmentation_views)
+    if fresh or guide.needs_features:
+        yield guide
+        return
+    names = (
+        *("train", "augmentation", "augmentation_views", "seed", "precision"),
+        *("ensemble", "teacher_weights"),
+    )
+    given = {name: getattr(job, name) for name in names}
+    views = job.augmentation_views or 1
+    with tempfile.TemporaryDirectory(prefix="answers-") as place:
+        answers = Answers(Path(place), views, *size)
+        for turn in range(min(job.epochs, views)):
+            ask = Ask.parse({**given, "teachers": (job.teacher, *job.teachers), "turn": turn})
+            told = fetch_artifact(run_inside(ask)["answers"], Path(place) / str(turn))
+            answers.fill(turn, told.path / ANSWERS_FILE)
+        yield replace(guide, answers=Path(place))
 
 
 def _guide(job: Distill) -> Guide:

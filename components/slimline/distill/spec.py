@@ -17,6 +17,8 @@ from slimline.contract import (
     Resources,
     output,
 )
+from slimline.contract.code import code_digest
+from slimline.distill.ask.spec import Ask
 from slimline.models.info import Factory
 from slimline.models.settings import FitSettings, FreshWeights
 
@@ -88,7 +90,7 @@ class Distill(FitSettings, FreshWeights, Component):
     )
 
     def outside(self) -> dict[str, str]:
-        """The source of a factory of your own, as it is now."""
+        """The code of what runs inside, and of a factory of your own, as it is now."""
         from slimline.models.build import factory_source  # noqa: PLC0415 - brings in the zoo
 
-        return factory_source(self.factory)
+        return {"code of ask": code_digest(Ask), **factory_source(self.factory)}

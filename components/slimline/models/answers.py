@@ -40,6 +40,19 @@ class Answers:
         self.saved = 0
         """Questions that the file answered."""
 
+    def fill(self, turn: int, file: Path) -> None:
+        """Take over what was answered in an epoch, for views that examples show in turn.
+
+        Args:
+            turn: the epoch, from 0; an example shows the view (its row + turn) modulo the views.
+            file: logits (examples, classes), float16.
+        """
+        import numpy as np
+
+        rows = np.arange(self.kept.shape[1])
+        answers = np.fromfile(file, np.float16).reshape(self.kept.shape[1:])
+        self.kept[(rows + turn) % len(self.kept), rows] = answers
+
     def of(self, rows: Tensor, views: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits (rows, classes), float32.
 

@@ -40,6 +40,8 @@ class Guide:
     """Of what the average is taken."""
     shares: tuple[float, ...] = ()
     """Weight of each teacher, the first included; equal if none."""
+    answers: Path | None = None
+    """Where all answers to the views of the training split lie already."""
 
     @property
     def teachers(self) -> tuple[Path, ...]:

@@ -44,6 +44,7 @@ def cifar_resnet(
     depth: int = 20,
     shortcut: Literal["A", "B"] = "A",
     widths: Sequence[int] = (16, 32, 64),
+    blocks: Sequence[int] | None = None,
     *,
     classes: int = 10,
     channels: int = 3,
@@ -53,7 +54,8 @@ def cifar_resnet(
     Args:
         depth: 6 n + 2: 8, 14, 20, 32, 44, 56, 110.
         shortcut: where the width grows, A pads with zero channels, B uses a 1x1 convolution.
-        widths: channels of the three stages.
+        widths: channels of the stages; each further one halves the image.
+        blocks: residual blocks of each stage, in place of a depth that has as many in each.
         classes: number of outputs.
         channels: of the image.
 
@@ -62,10 +64,11 @@ def cifar_resnet(
     """
     from torch import nn
 
-    if depth < 8 or (depth - 2) % 6:  # noqa: PLR2004 - 6 n + 2 with n of at least 1
-        msg = f"cifar_resnet: depth {depth} is not 6 n + 2; give 8, 14, 20, 32, 44, 56 or 110"
+    if blocks is None:
+        blocks = _blocks_of(depth, len(widths))
+    if not blocks or len(blocks) != len(widths) or min(blocks) < 1:
+        msg = f"cifar_resnet: blocks {list(blocks)} for widths {list(widths)}: give one for each"
         raise BadParameters(msg)
-    blocks = [(depth - 2) // 6] * 3
     layers: Layers = {"conv1": _conv(channels, widths[0]), "bn1": nn.BatchNorm2d(widths[0])}
     layers["relu"] = nn.ReLU()
     skip = _padded if shortcut == "A" else _projected
@@ -167,6 +170,13 @@ def _residual_class() -> Callable[..., nn.Module]:
             return added.relu() if self.relu else added
 
     return Residual
+
+
+def _blocks_of(depth: int, stages: int) -> list[int]:
+    if depth < 8 or (depth - 2) % 6:  # noqa: PLR2004 - 6 n + 2 with n of at least 1
+        msg = f"cifar_resnet: depth {depth} is not 6 n + 2; give 8, 14, 20, 32, 44, 56 or 110"
+        raise BadParameters(msg)
+    return [(depth - 2) // 6] * stages
 
 
 def _stages(

@@ -180,9 +180,12 @@ def _halved(
     waiting = [entry for entry in entries if entry.status is None and entry.result is not None]
     keep = math.ceil(settings.keep * len(waiting))
     points = [entry.result.objectives() for entry in waiting if entry.result is not None]
-    stopped = {waiting[i].number for i in promising(points)[keep:]}
+    by_accuracy = settings.promote == "accuracy"
+    order = sorted(range(len(points)), key=points.__getitem__) if by_accuracy else promising(points)
+    stopped = {waiting[i].number for i in order[keep:]}
+    better = "accurate" if by_accuracy else "promising"
     reason = (
-        f"{keep} of {len(waiting)} were more promising after {settings.epochs[reached - 1]} epochs"
+        f"{keep} of {len(waiting)} were more {better} after {settings.epochs[reached - 1]} epochs"
     )
     return tuple(
         entry.ended("stopped", reason) if entry.number in stopped else entry for entry in entries

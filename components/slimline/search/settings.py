@@ -38,6 +38,11 @@ class SearchSettings(BaseModel):
     keep: float = Field(
         0.4, gt=0, le=1, description="Share of a generation that goes on to the next round."
     )
+    promote: Literal["front", "accuracy"] = Field(
+        "front",
+        description="What goes on to the next round: what stands most alone on the front, so that "
+        "fast and exact networks stay; or the most accurate, where limits say the rest.",
+    )
     max_drop: float = Field(
         0.01, ge=0, le=0.5, description="Largest drop in accuracy: an upper bound must keep it."
     )
