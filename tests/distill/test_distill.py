@@ -175,11 +175,26 @@ def test_teachers_that_take_another_input_cannot_teach_together():
         distill(teachers=[Train.parse(job).run()["model"].path])
 
 
+def test_a_student_that_inherits_knows_before_it_has_learned():
+    same = load_model_info(taught().model).factory
+    settings = {"epochs": 1, "learning_rate": 1e-6, "factory": same}
+    heir, stranger = (distill(inherit=how, **settings) for how in (True, False))
+    assert right_on_test(heir) > 0.9
+    assert right_on_test(stranger) < 0.5
+
+
+def test_a_student_of_other_widths_inherits_nothing_and_is_told_so():
+    with pytest.raises(BadParameters, match="give layers its names and widths"):
+        distill(inherit=True, factory=small_factory(3, 5, 7), epochs=1)
+
+
 def test_features_of_an_onnx_teacher_cannot_be_followed(tmp_path):
     info = load_model_info(taught().model)
     save_model_info(info.model_copy(update={"format": "onnx", "factory": None}), tmp_path)
     with pytest.raises(BadParameters, match="give its torch model"):
         distill(teacher=tmp_path, method="attention")
+    with pytest.raises(BadParameters, match="or inherit false"):
+        distill(teacher=tmp_path, inherit=True)
 
 
 def test_a_teacher_is_asked_once_about_each_fixed_view_whichever_student_learns(tmp_path, caplog):

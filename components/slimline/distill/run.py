@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from slimline.contract import run_inside
+from slimline.contract import BadParameters, run_inside
 from slimline.contract.store import fetch_artifact
 from slimline.data.dataset import load_examples
 from slimline.distill.ask.spec import Ask
 from slimline.models.answers import ANSWERS_FILE, Answers
-from slimline.models.build import build, completed
+from slimline.models.build import build, completed, load_torch_model
 from slimline.models.info import ModelInfo, load_model_info
+from slimline.models.inherit import inherit
 from slimline.models.initialize import initialize
 from slimline.models.network import check_classes
 from slimline.models.result import fit_and_keep
@@ -27,7 +28,7 @@ from slimline.models.tensors import to_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from slimline.contract import Numbers
     from slimline.distill.spec import Distill
@@ -48,6 +49,8 @@ def run(job: Distill) -> Numbers:
     module = build(info.factory)
     check_classes(module, info)
     initialize(module, job.initialization, train.inputs(slice(0, _EXAMPLES)))
+    if job.inherit:
+        _inherit(job, module)
     guide = _guide(job)
     check_teachers(guide, info)
     right = _right(open_teachers(guide, precision=job.precision), selection)
@@ -56,6 +59,17 @@ def run(job: Distill) -> Numbers:
         task = Task("distill", info, weights, train, selection, settings, guided)
         measured: Numbers = {"teacher_accuracy": right}
         return fit_and_keep(module, task, job.student.path, job.report.path, measured)
+
+
+def _inherit(job: Distill, module: nn.Module) -> None:
+    teacher = load_model_info(job.teacher.path)
+    if teacher.format != "torch":
+        msg = (
+            f"inherit is true, the teacher {teacher.name} ({teacher.stage}) is an ONNX file: give "
+            "its torch model, or inherit false"
+        )
+        raise BadParameters(msg)
+    inherit(module, load_torch_model(job.teacher.path)[0])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Distill(FitSettings, FreshWeights, Component):
     Method `logits`: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"
     (arXiv:1503.02531). `decoupled`: Zhao et al. 2022 (arXiv:2203.08679). `hints`: Romero et al.
     2014, "FitNets" (arXiv:1412.6550). `attention`: Zagoruyko and Komodakis 2016 (arXiv:1612.03928).
+    `inherit`: Sanh et al. 2019, "DistilBERT" (arXiv:1910.01108).
     """
 
     image: ClassVar[str] = "torch"
@@ -50,6 +51,11 @@ class Distill(FitSettings, FreshWeights, Component):
     factory: Factory = Field(
         Factory(call="slimline.models.zoo:small_cnn", arguments={"widths": [8, 16, 32]}),
         description="What builds the student; classes and channels are filled in from the data.",
+    )
+    inherit: bool = Field(
+        default=False,
+        description="Start with the teacher's own weights where names and shapes fit, rows of "
+        "blocks spread evenly, in place of fresh ones.",
     )
     method: Literal["logits", "decoupled", "hints", "attention"] = Field(
         "logits",
