@@ -78,13 +78,18 @@ def _run(job: Trial, step: ChainStep, made: Assembled, epochs: int | None = None
     if made.onnx is not None or step.component == "export":
         return replace(made, onnx=before)
     shaped = step.component in {"prune", "reshape"} and not made.trained
-    seconds = outcome.manifest.seconds if rounds and epochs is None else 0.0
+    seconds = _fit_seconds(outcome) if rounds and epochs is None else 0.0
     return replace(
         made,
         torch=before,
         exact=made.exact and not shaped,
         training_seconds=made.training_seconds + seconds,
     )
+
+
+def _fit_seconds(outcome: Outcome) -> float:
+    """What its epochs took: teachers are asked once, whatever number of epochs comes next."""
+    return float(outcome.manifest.numbers.get("seconds", outcome.manifest.seconds))
 
 
 def _wired(
