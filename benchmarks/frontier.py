@@ -65,7 +65,7 @@ DISTILL: dict[str, Any] = {
 SEARCH: dict[str, Any] = {
     "trials": len(STUDENTS),
     "population": len(STUDENTS),
-    "epochs": [2, 8, 60],
+    "epochs": [2, 8, 50],
     "keep": 0.4,
     "promote": "accuracy",
     "max_drop": GOAL["drop"] / 100,

@@ -196,16 +196,24 @@ def candidate(name, loss, speed, size):
 
 
 def test_the_planner_takes_the_fastest_of_equal_loss_and_the_smaller_of_equal_speed():
-    slow = candidate("slow", 0.01, (0.8, 0.7, 0.9), 10)
+    slow = candidate("slow", 0.01, (0.8, 0.7, 0.9), 210)
     fast = candidate("fast", 0.011, (2.0, 1.9, 2.1), 300)
     alike = candidate("alike", 0.012, (1.95, 1.85, 2.05), 200)
-    wrong = candidate("wrong", 0.9, (9.0, 8.9, 9.1), 10)
+    wrong = candidate("wrong", 0.9, (9.0, 8.9, 9.1), 210)
     best, reasons = choose([slow, fast, alike, wrong], measured=True)
     assert best is alike
     assert "wrong is out" in reasons[0]
     assert "cannot be told from it in speed" in reasons[-1]
     assert choose([slow, fast, wrong], measured=True)[0] is fast
     assert choose([slow, fast, wrong], measured=False)[0] is slow
+
+
+def test_a_form_that_leaves_most_in_float_loses_nothing_and_is_not_taken_for_that():
+    idle = candidate("idle", 0.0001, (1.0, 0.9, 1.1), 400)
+    whole = candidate("whole", 0.01, (2.0, 1.9, 2.1), 110)
+    best, reasons = choose([whole, idle], measured=True)
+    assert best is whole
+    assert "idle is out: it has 4" in reasons[0]
 
 
 def test_only_what_is_surely_and_noticeably_slower_is_refused():

@@ -33,6 +33,8 @@ _EQUAL_LOSS = 1.5
 """Losses within this factor of the least are equal: they are told from a few hundred examples."""
 _LEAST_LOSS = 1e-3
 """Nats that are equal to none."""
+_ALIKE_IN_SIZE = 1.5
+"""A form larger than the smallest by more than this leaves in float what others quantize."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,26 @@ def planned(work: Work) -> Made:
 def choose(candidates: list[Candidate], *, measured: bool) -> tuple[Candidate, tuple[str, ...]]:
     """The fastest candidate among those that lose equally little, and why; ties go to the smaller.
 
+    One that leaves most of the network in float loses next to nothing and gains as little: the loss
+    of others is not held against it.
+
     Args:
         candidates: at least one, in the order in which rules prefer them.
         measured: by latency; else the first of equal loss.
     """
-    least = min(c.loss.value for c in candidates)
+    smallest = min(c.size for c in candidates)
+    whole = [c for c in candidates if c.size <= _ALIKE_IN_SIZE * smallest]
+    least = min(c.loss.value for c in whole)
     limit = max(_EQUAL_LOSS * least, _LEAST_LOSS)
-    equal = [c for c in candidates if c.loss.value <= limit]
+    equal = [c for c in whole if c.loss.value <= limit]
     reasons = [
-        f"{c.name} is out: it loses {c.loss.value:.3g}, the best one {least:.3g}."
+        f"{c.name} is out: it has {c.size} bytes, the smallest one {smallest}."
         for c in candidates
+        if c not in whole
+    ]
+    reasons += [
+        f"{c.name} is out: it loses {c.loss.value:.3g}, the best one {least:.3g}."
+        for c in whole
         if c not in equal
     ]
     if not measured:
