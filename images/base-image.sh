@@ -62,7 +62,7 @@ rm -rf "$python"/{ensurepip/_bundled,idlelib,lib2to3,pydoc_data,test,turtle.py,t
 rm -f "$python"/lib-dynload/{_ctypes_test,_dbm,_test*,nis,xx*,_xxtestfuzz}.*
 chroot "$root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11
 find "$root/usr/share/doc" -type f ! -name copyright -delete
-rm -rf "$root"/usr/share/{man,locale,info,lintian,perl5,bug,pixmaps,applications} "$root"/usr/lib/*/gconv \
+rm -rf "$root"/usr/share/{man,locale,info,lintian,perl5,bug,pixmaps,applications,zoneinfo/right} "$root"/usr/lib/*/gconv \
     "$root"/var/cache/* "$root"/var/lib/apt "$root"/var/log/* "$root"/usr/lib/apt
 HOOK
 chmod -R a+rX "$work"; chmod 755 "$work/hook"

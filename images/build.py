@@ -21,6 +21,7 @@ from images import base as base_image
 from images import table
 from images.engine import Engine, Target, find_engine
 from images.inventory import Inventory, take_inventory
+from images.numpy_small import small_numpy
 from images.plan import FOLDER, NAMES, Layer, code_tag, final_tag, plan_layers
 from images.sbom import write_sbom
 from images.signing import sign_files
@@ -36,6 +37,7 @@ LOCK = FOLDER / "lock.json"
 _CHOSEN = CONTEXT / "chosen.json"
 _AT_ONCE = 2
 _ANNOTATION = "org.opencontainers.image"
+_WITH_BLAS = "larger by OpenBLAS, as NumPy could not be compiled here"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Built:
     image: Image
     shared: int
     seconds: float
+    note: str = ""
 
 
 class Build:
@@ -87,7 +90,7 @@ class Build:
     def run(self) -> list[Built]:
         """Build what is missing; returns all images that were asked for."""
         names = self.options.names or NAMES
-        for name in ("base", "runtime"):
+        for name in ("base", "runtime", "numpy"):
             self._ensure_layer(self.layers[name])
         self._ensure_code()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -95,7 +98,7 @@ class Build:
 
     def _image(self, name: str) -> Built:
         started = time.monotonic()
-        layer = self.layers[name]
+        layer = self._settle(self.layers[name])
         self._ensure_layer(layer)
         tag = final_tag(layer, self.source)
         if not self.engine.inspect(tag):
@@ -109,7 +112,21 @@ class Build:
         below = layer.parent.tag if layer.parent else layer.tag
         seconds = time.monotonic() - started
         self.tell(f"{name}: {seconds:.0f} s")
-        return Built(name, image, self._size(below), seconds)
+        note = "" if layer == self.layers[name] else _WITH_BLAS
+        return Built(name, image, self._size(below), seconds, note)
+
+    def _settle(self, layer: Layer) -> Layer:
+        """The layer as it is planned, or with the index's NumPy where none can be compiled."""
+        if not layer.compiled or self.engine.inspect(layer.tag):
+            return layer
+        if not self.options.code_only:
+            try:
+                small_numpy(layer.pins["numpy"], self.tell)
+            except TryLater as error:
+                self.tell(f"{layer.image}: {_WITH_BLAS}: {error}")
+            else:
+                return layer
+        return plan_layers([layer.image], self.base_id, small=False)[layer.image]
 
     def _ensure_layer(self, layer: Layer) -> None:
         if self.engine.inspect(layer.tag):
@@ -119,9 +136,18 @@ class Build:
             raise BadParameters(msg)
         self.tell(f"{layer.image}: {layer.stage}, {len(layer.pins)} distributions")
         with alone():
-            stage(layer.wheels, fetch(layer.pins, self.options.index))
+            self._stage(layer)
         parent = {"PARENT": layer.parent.tag} if layer.image != "base" and layer.parent else {}
         self._build(layer, layer.stage, layer.tag, parent)
+
+    def _stage(self, layer: Layer) -> None:
+        """Lay out the wheels of a layer, and of those below it that its Dockerfile makes too."""
+        if layer.parent and layer.parent.image == layer.image:
+            self._stage(layer.parent)
+        pins, wheels = dict(layer.pins), []
+        if layer.compiled:
+            wheels.append(small_numpy(pins.pop("numpy"), self.tell))
+        stage(layer.wheels, [*wheels, *fetch(pins, self.options.index)])
 
     def _ensure_code(self) -> None:
         if not self.engine.inspect(self.code):

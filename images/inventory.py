@@ -19,6 +19,7 @@ def distribution(d):
     m = d.metadata
     return {"name": re.sub(r"[-_.]+", "-", m["Name"]).lower(), "version": d.version,
             "licence": m.get("License-Expression") or m.get("License") or "",
+            "compiled": "-linux_" in (d.read_text("WHEEL") or ""),
             "requires": d.requires or []}
 def packages():
     file = pathlib.Path("/var/lib/dpkg/status")
@@ -36,7 +37,15 @@ json.dump(told, sys.stdout)
 
 
 class Distribution(BaseModel):
-    """An installed Python distribution."""
+    """An installed Python distribution.
+
+    Attributes:
+        name: normalized.
+        version: of it.
+        licence: as it tells itself.
+        requires: other distributions.
+        compiled: from source, not the index's wheel: its tag is of no system that an index takes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,6 +53,7 @@ class Distribution(BaseModel):
     version: str
     licence: str
     requires: tuple[str, ...]
+    compiled: bool = False
 
 
 class Package(BaseModel):
@@ -75,8 +85,15 @@ class Inventory(BaseModel):
 
     @property
     def environment(self) -> str:
-        """Hex sha256 over all of it; of the distributions and packages, over name and version."""
-        python = [[d.name, d.version] for d in self.distributions if d.name != "slimline"]
+        """Hex sha256 over all of it; of the distributions and packages, over name and version.
+
+        A distribution that was compiled is another one than the index's of the same version.
+        """
+        python = [
+            [d.name, d.version, *(["compiled"] if d.compiled else [])]
+            for d in self.distributions
+            if d.name != "slimline"
+        ]
         system = [[p.name, p.version, p.architecture] for p in self.packages]
         return digest_json([self.python, self.system.get("VERSION_ID", ""), python, system])
 

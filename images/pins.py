@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
-RUNTIME = ("onnxruntime", "numpy", "cryptography")
-"""What five images share as one layer; the target `runtime` of base/Dockerfile."""
+RUNTIME = ("onnxruntime", "cryptography")
+"""What five images share as one layer, all that these need but NumPy: the target `runtime` of
+base/Dockerfile. NumPy is the layer above it, and the device image's own another one."""
 _CUDA_ONLY = ("nvidia-", "cuda-", "triton")
 
 Pins = dict[str, str]

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from images import numpy_small
 from images.pins import ROOT, RUNTIME, pins_of, torch_pins
 from images.wheels import SCRIPTS
 from slimline.contract import BadParameters, digest_json, sha256_file
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "images"
 NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/Dockerfile")))
-_PARENT = re.compile(r"^ARG PARENT=slimline-base:(dependencies|runtime)$", re.MULTILINE)
+WITHOUT_BLAS = ("device",)
+"""Images whose NumPy is compiled without it, as they must be small."""
+_PARENT = re.compile(r"^ARG PARENT=slimline-base:(dependencies|runtime|numpy)$", re.MULTILINE)
 _LAST_STAGE = "FROM ${DEPENDENCIES}"
 _TAG_DIGITS = 12
 
@@ -32,11 +35,12 @@ class Layer:
 
     Attributes:
         image: the folder of its Dockerfile.
-        stage: `dependencies`, or `runtime` of base/Dockerfile.
+        stage: `dependencies`, or `runtime` or `numpy` of base/Dockerfile.
         wheels: the folder of the build context that holds its wheels.
         pins: what it adds.
         parent: what it stands on; None for the first, which stands on BASE_IMAGE.
         digest: hex sha256 over all that decides what it holds.
+        compiled: how its NumPy is compiled; empty for the index's wheel.
     """
 
     image: str
@@ -45,6 +49,7 @@ class Layer:
     pins: Pins
     parent: Layer | None
     digest: str
+    compiled: str = ""
 
     @property
     def tag(self) -> str:
@@ -57,13 +62,16 @@ class Layer:
         return {**(self.parent.all_pins if self.parent else {}), **self.pins}
 
 
-def plan_layers(names: Iterable[str], base: str, torch: str = "") -> dict[str, Layer]:
-    """The layer of each image, by the image's name; `runtime` is the one that they share.
+def plan_layers(
+    names: Iterable[str], base: str, torch: str = "", *, small: bool = True
+) -> dict[str, Layer]:
+    """The layer of each image, by the image's name; `runtime` and `numpy` are those they share.
 
     Args:
         names: of the images.
         base: id of the base image.
         torch: `cpu` or `cuda`; as it is installed here if empty.
+        small: compile the NumPy of images that need no BLAS.
 
     Raises:
         BadParameters: when there is no such image, or the environment is not the locked one.
@@ -73,12 +81,15 @@ def plan_layers(names: Iterable[str], base: str, torch: str = "") -> dict[str, L
         raise BadParameters(msg)
     first = _layer(("base", "dependencies", "core"), pins_of([]), base=base)
     shared = pins_of([], *RUNTIME)
+    above = {"numpy": shared.pop("numpy")}
     runtime = _layer(("base", "runtime", "runtime"), shared, first, base=base)
-    layers = {"base": first, "runtime": runtime}
+    numpy = _layer(("base", "numpy", "numpy"), above, runtime, base=base)
+    layers = {"base": first, "runtime": runtime, "numpy": numpy}
     for name in sorted(set(names) - {"base"}):
         pins = torch_pins(torch) if name == "torch" else pins_of([name])
-        parent = {"dependencies": first, "runtime": runtime}[_parent_of(name)]
-        layers[name] = _layer((name, "dependencies", name), pins, parent, base=base)
+        parent = {"dependencies": first, **layers}[_parent_of(name)]
+        compiled = numpy_small.RECIPE if small and name in WITHOUT_BLAS else ""
+        layers[name] = _layer((name, "dependencies", name), pins, parent, compiled, base=base)
     return layers
 
 
@@ -94,14 +105,19 @@ def final_tag(layer: Layer, source: str) -> str:
 
 
 def _layer(
-    place: tuple[str, str, str], pins: Pins, parent: Layer | None = None, *, base: str
+    place: tuple[str, str, str],
+    pins: Pins,
+    parent: Layer | None = None,
+    compiled: str = "",
+    *,
+    base: str,
 ) -> Layer:
     """A layer, `place` being its image, stage and folder of wheels."""
     image, stage, wheels = place
     own = {n: v for n, v in pins.items() if parent is None or n not in parent.all_pins}
     below = parent.digest if parent else base
-    digest = digest_json([below, stage, *_scripts(image), sorted(own.items())])
-    return Layer(image, stage, wheels, own, parent, digest)
+    digest = digest_json([below, stage, *_scripts(image), sorted(own.items()), compiled])
+    return Layer(image, stage, wheels, own, parent, digest, compiled)
 
 
 def _scripts(image: str) -> list[str]:

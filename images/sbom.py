@@ -81,6 +81,9 @@ def _distribution(held: Distribution) -> Component:
         purl=url,
         bom_ref=str(url),
         licenses=[licences.make_from_string(held.licence)] if known else None,
+        properties=[Property(name="slimline:compiled", value="from source")]
+        if held.compiled
+        else None,
     )
 
 

@@ -13,7 +13,10 @@ _MEGABYTE = 1e6
 
 
 def render(built: Sequence[Built]) -> str:
-    """One line for each image: size, what of it no other has, seconds, what runs name it by."""
+    """One line for each image: size, what of it no other has, seconds, what runs name it by.
+
+    Below, what is to be said of one.
+    """
     lines = [f"{'image':<9}{'MB':>7}{'own MB':>8}{'s':>7}  digest"]
     for one in built:
         size, own = one.image.size / _MEGABYTE, (one.image.size - one.shared) / _MEGABYTE
@@ -23,4 +26,5 @@ def render(built: Sequence[Built]) -> str:
     bases = {one.shared for one in built}
     total = sum(one.image.size - one.shared for one in built) + (max(bases) if bases else 0)
     lines.append(f"together {total / _MEGABYTE:>6.0f}: what images share is stored once")
+    lines += [f"{one.name}: {one.note}" for one in built if one.note]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from slimline.contract import component_names, load_component
 
 pytestmark = pytest.mark.docker
 
-TARGETS = {"torch": 900, "onnx": 300, "serving": 190, "device": 185}
+TARGETS = {"torch": 900, "onnx": 300, "serving": 190, "device": 150}
 """Megabytes, on the stand-in base image or one as small."""
 
 

@@ -49,7 +49,8 @@ def test_an_image_s_own_layer_holds_nothing_that_its_parent_has():
     for layer in layers.values():
         if layer.parent:
             assert not set(layer.pins) & set(layer.parent.all_pins)
-    assert layers["torch"].parent == layers["device"].parent == layers["runtime"]
+    assert layers["torch"].parent == layers["serving"].parent == layers["numpy"]
+    assert layers["numpy"].parent == layers["device"].parent == layers["runtime"]
 
 
 def test_a_new_version_gives_a_new_tag_to_that_image_alone(monkeypatch):

@@ -71,6 +71,18 @@ def test_the_environment_s_digest_tells_every_change_of_what_is_installed(other)
     assert other.environment != holding(distribution("numpy", "2.4.6")).environment
 
 
+def test_what_was_compiled_here_is_marked_and_makes_another_environment():
+    numpy = distribution("numpy", "2.4.6")
+    compiled = numpy.model_copy(update={"compiled": True})
+    (mark,) = (
+        part["properties"]
+        for part in json.loads(write_sbom("device", IMAGE, holding(compiled)))["components"]
+        if part["name"] == "numpy"
+    )
+    assert mark == [{"name": "slimline:compiled", "value": "from source"}]
+    assert holding(compiled).environment != holding(numpy).environment
+
+
 def test_slimline_s_own_version_is_no_part_of_the_environment():
     alone = holding(distribution("numpy"))
     assert (
