@@ -11,8 +11,6 @@ from .conftest import HARDENED
 
 pytestmark = pytest.mark.docker
 
-BLAS = ("openblas", "libblas", "cblas", "liblapack", "libmkl", "libblis", "gfortran", "quadmath")
-
 
 @pytest.fixture(scope="module")
 def told():
@@ -27,8 +25,8 @@ def told():
 
 
 def test_a_device_holds_no_blas_library(told):
-    assert len(told["files"]) > 1000
-    assert [file for file in told["files"] if any(name in file.lower() for name in BLAS)] == []
+    assert told["files"] > 1000
+    assert told["blas"] == []
     assert told["built"] == {"blas": "none", "lapack": "none"}
 
 

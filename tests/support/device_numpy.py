@@ -10,6 +10,8 @@ import numpy as np
 from slimline.coding.streams import decode, encode
 from slimline.data.preprocess import Normalize, Preprocessing, Scale, ToNCHW
 
+BLAS = ("openblas", "libblas", "cblas", "liblapack", "libmkl", "libblis", "gfortran", "quadmath")
+
 
 def computed():
     """Digests of what a device computes with NumPy, on whole numbers drawn from a seed."""
@@ -48,15 +50,17 @@ def files():
 
 
 def main():
-    """Say all of it, as JSON."""
+    """Say all of it, as one line of JSON; of the files, how many and which are BLAS."""
+    there = [file.lower() for file in files()]
     built = np.show_config(mode="dicts")["Build Dependencies"]
     told = {
-        "files": list(files()),
+        "files": len(there),
+        "blas": [file for file in there if any(name in file for name in BLAS)],
         "built": {name: built[name]["name"] for name in ("blas", "lapack")},
         "products": products(),
         "computed": computed(),
     }
-    sys.stdout.write(json.dumps(told))
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":
