@@ -211,7 +211,7 @@ def write(place: Path, rows: list[dict[str, Any]], found: dict[str, Any]) -> Non
     head = (
         f"From ResNet-56 ({goal['teacher_accuracy']:.2f} % on the test images), in "
         f"{found['minutes']:g} minutes of search: {found['trials']} networks, {found['pruned']} "
-        f"of them pruned by size or measured speed before any training. {goal['machine']}"
+        f"of them left out for size or measured speed. {goal['machine']}"
     )
     titles = (
         *("budget, points", "network", "epochs", "test %", "drop", "at most (95 %)", "bytes"),
