@@ -120,7 +120,7 @@ def _pip(
 
 def _follow(lines: Iterable[str], tell: Callable[[str], None]) -> deque[str]:
     """Tell about every eighth of the steps that a build counts; returns its last lines."""
-    last, said = deque[str](maxlen=15), 0
+    last, said = deque[str](maxlen=40), 0
     for line in lines:
         last.append(line.rstrip())
         if found := _STEP.search(line):
