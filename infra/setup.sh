@@ -16,6 +16,16 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
 fi
 
+if ! "$python" -c 'import pathlib, sysconfig; assert pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file()' 2>/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing python3-dev"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-dev >/dev/null ||
+            echo "setup: no python3-dev: the device image will be larger"
+    else
+        echo "setup: no headers of Python, so the device image will be larger: apt-get install python3-dev"
+    fi
+fi
+
 echo "setup: virtual environment in $venv (about 280 packages, 2.4 GB; a few minutes the first time)"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 index=()
