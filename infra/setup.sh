@@ -10,21 +10,15 @@ fail() { echo "setup: $1" >&2; exit 64; }
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ "$version" = 3.11 ] || fail "$python is Python $version; 3.11 is needed: make PYTHON=/path/to/python3.11"
 
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "no venv module: apt-get install python3-venv"
-    echo "setup: installing python3-venv"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
-fi
-
-if ! "$python" -c 'import pathlib, sysconfig; assert pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file()' 2>/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "setup: installing python3-dev"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-dev >/dev/null ||
-            echo "setup: no python3-dev: the device image will be larger"
-    else
-        echo "setup: no headers of Python, so the device image will be larger: apt-get install python3-dev"
-    fi
-fi
+install() { # a Debian package, where that is ours to do
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    echo "setup: installing $1"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$1" >/dev/null
+}
+"$python" -c 'import ensurepip, venv' 2>/dev/null || install python3-venv ||
+    fail "no venv module: apt-get install python3-venv"
+"$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || install python3-dev ||
+    echo "setup: no headers of Python, so the device image will be larger: apt-get install python3-dev"
 
 echo "setup: virtual environment in $venv (about 280 packages, 2.4 GB; a few minutes the first time)"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"

@@ -13,6 +13,7 @@ from slimline.contract import BadData, BadParameters, Dataset, LocalStore, execu
 from slimline.contract.artifact import Artifact
 from slimline.contract.cache import commit, decide, last_answer, read_manifest
 from slimline.contract.job import Checkpoint, identify
+from slimline.contract.store import fetch_artifact, save_artifact
 
 
 @pytest.fixture
@@ -195,3 +196,15 @@ def test_a_checkpoint_that_was_damaged_is_left_behind(store, tmp_path):
     (store.root / "artifacts" / digest / "at").write_text("9")
     assert saved.restore() is False
     assert list(place.iterdir()) == []
+
+
+def test_an_output_equal_to_a_checkpoint_outlives_it(store, tmp_path):
+    place, output = tmp_path / "checkpoint", tmp_path / "output"
+    for directory in (place, output):
+        directory.mkdir()
+        (directory / "at").write_text("5")
+    saved = Checkpoint(place, store, "f" * 64)
+    saved.save()
+    kept = save_artifact(store, Artifact.at(output))
+    saved.discard()
+    assert (fetch_artifact(kept, tmp_path / "fetched").path / "at").read_text() == "5"

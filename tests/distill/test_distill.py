@@ -1,3 +1,6 @@
+import os
+import re
+import signal
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,15 +10,18 @@ from support.curves import assert_same_curve, curve, two_cores
 from support.splits import small_factory, write_digits, write_split
 from support.teacher import taught
 
-from slimline.contract import BadData, BadParameters, LocalStore
+from slimline.contract import BadData, BadParameters, Killed, LocalStore
 from slimline.data.dataset import load_examples
+from slimline.distill.ask.spec import Ask
 from slimline.distill.spec import Distill
+from slimline.models.answers import ANSWERS_FILE
 from slimline.models.build import build, load_torch_model
 from slimline.models.features import matched_layers, outputs
 from slimline.models.fit import accuracy
 from slimline.models.info import Factory, load_model_info, save_model_info
 from slimline.models.losses import attention_loss
 from slimline.models.task import Guide
+from slimline.models.teacher import open_teachers
 from slimline.models.tensors import to_tensors
 from slimline.train.spec import Train
 
@@ -221,12 +227,47 @@ def test_fewer_epochs_than_views_ask_only_for_what_they_show(caplog):
     assert asked == [f"ask: {count} answers computed, 0 taken from those kept"]
 
 
-def test_answers_that_were_kept_teach_as_those_asked_for_in_each_step(monkeypatch):
-    kept = distill(epochs=2, augmentation="shift", augmentation_views=2)
-    monkeypatch.setattr("slimline.distill.run._asked", lambda _, guide, __: nullcontext(guide))
-    each = distill(epochs=2, augmentation="shift", augmentation_views=2)
-    one, other = (o.manifest.numbers["selection_loss"] for o in (kept, each))
+def test_a_fit_that_asks_for_itself_asks_once_and_teaches_the_same(monkeypatch, caplog):
+    caplog.set_level("INFO", "slimline.models.loop")
+    settings = {"epochs": 6, "augmentation": "shift", "augmentation_views": 2, "batch_size": 50}
+    before = distill(**settings)
+    monkeypatch.setattr("slimline.distill.run._asked", lambda _, task: nullcontext(task))
+    caplog.clear()
+    own = distill(**settings)
+    one, other = (o.manifest.numbers["selection_loss"] for o in (before, own))
     assert one == pytest.approx(other, rel=1e-3)
+    (line,) = [m for m in caplog.messages if "answers of the teacher" in m]
+    asked, kept = (int(n) for n in re.findall(r"\d+", line))
+    count = len(load_examples(taught().splits.train))
+    assert asked + kept == 6 * (count // 50 * 50)
+    assert asked <= 2 * count
+
+
+def test_a_killed_ask_goes_on_with_what_was_not_answered(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "slimline.distill")
+    monkeypatch.setattr("slimline.distill.ask.run._BATCH", 100)
+    store, teacher = LocalStore(tmp_path / "store"), taught()
+    job = Ask.parse({"teachers": [teacher.model], "train": teacher.inputs()["train"]})
+
+    def killed_in_the_second_batch(*given, **named):
+        ask, asked = open_teachers(*given, **named), []
+
+        def answer(x):
+            asked.append(len(x))
+            if len(asked) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return ask(x)
+
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slimline.distill.ask.run.open_teachers", killed_in_the_second_batch)
+        with pytest.raises(Killed):
+            job.run(store)
+    answers = job.run(store)["answers"].path / ANSWERS_FILE
+    left = len(load_examples(teacher.splits.train)) - 200
+    assert caplog.messages[-1] == f"ask: {left} answers computed, 200 taken from those kept"
+    assert answers.read_bytes() == (job.run()["answers"].path / ANSWERS_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,21 @@ def test_cifar_resnet_56_has_the_size_of_the_published_one():
     assert sum(p.numel() for p in module.parameters()) == 853_018
 
 
+def test_stages_have_the_blocks_that_are_asked_for():
+    arguments = {"blocks": [2, 1], "widths": [4, 8]}
+    module = build(Factory(call="slimline.models.zoo:cifar_resnet", arguments=arguments))
+    assert [len(module.get_submodule(f"layer{i}")) for i in (1, 2)] == [2, 1]
+    assert not hasattr(module, "layer3")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"blocks": [1, 1]}, {"blocks": [1, 0, 1]}, {"blocks": []}, {"widths": [4, 8]}]
+)
+def test_blocks_that_do_not_fit_the_widths_are_refused(arguments):
+    with pytest.raises(BadParameters, match="give one for each"):
+        build(Factory(call="slimline.models.zoo:cifar_resnet", arguments=arguments))
+
+
 def test_a_depth_that_no_resnet_has_is_refused():
     with pytest.raises(BadParameters, match="depth 21 is not 6 n"):
         build(Factory(call="slimline.models.zoo:cifar_resnet", arguments={"depth": 21}))

@@ -16,6 +16,7 @@ from slimline.data.dataset import load_examples
 from slimline.distill.ask.spec import Ask
 from slimline.models.answers import ANSWERS_FILE, Answers
 from slimline.models.build import build, completed, load_torch_model
+from slimline.models.fit import check_task
 from slimline.models.info import ModelInfo, load_model_info
 from slimline.models.inherit import inherit
 from slimline.models.initialize import initialize
@@ -53,12 +54,13 @@ def run(job: Distill) -> Numbers:
         _inherit(job, module)
     guide = _guide(job)
     check_teachers(guide, info)
-    right = _right(open_teachers(guide, precision=job.precision), selection)
     weights, settings = module.state_dict(), job.fit_settings()
-    with _asked(job, guide, (len(train), len(info.labels))) as guided:
-        task = Task("distill", info, weights, train, selection, settings, guided)
-        measured: Numbers = {"teacher_accuracy": right}
-        return fit_and_keep(module, task, job.student.path, job.report.path, measured)
+    task = Task("distill", info, weights, train, selection, settings, guide)
+    check_task(task)
+    right = _right(open_teachers(guide, precision=job.precision), selection)
+    measured: Numbers = {"teacher_accuracy": right}
+    with _asked(job, task) as guided:
+        return fit_and_keep(module, guided, job.student.path, job.report.path, measured)
 
 
 def _inherit(job: Distill, module: nn.Module) -> None:
@@ -73,11 +75,11 @@ def _inherit(job: Distill, module: nn.Module) -> None:
 
 
 @contextmanager
-def _asked(job: Distill, guide: Guide, size: tuple[int, int]) -> Iterator[Guide]:
-    """The guide with all answers that the epochs need, where they can be kept."""
-    fresh = job.mixup or (job.augmentation != "none" and not job.augmentation_views)
-    if fresh or guide.needs_features:
-        yield guide
+def _asked(job: Distill, task: Task) -> Iterator[Task]:
+    """The task with all answers that its epochs need, where they can be kept."""
+    assert task.guide is not None  # noqa: S101 - the caller gave one
+    if task.guide.needs_features or not job.repeats:
+        yield task
         return
     names = (
         *("train", "augmentation", "augmentation_views", "seed", "precision"),
@@ -86,12 +88,12 @@ def _asked(job: Distill, guide: Guide, size: tuple[int, int]) -> Iterator[Guide]
     given = {name: getattr(job, name) for name in names}
     views = job.augmentation_views or 1
     with tempfile.TemporaryDirectory(prefix="answers-") as place:
-        answers = Answers(Path(place), views, *size)
+        answers = Answers(Path(place), views, len(task.train), len(task.info.labels))
         for turn in range(min(job.epochs, views)):
             ask = Ask.parse({**given, "teachers": (job.teacher, *job.teachers), "turn": turn})
             told = fetch_artifact(run_inside(ask)["answers"], Path(place) / str(turn))
             answers.fill(turn, told.path / ANSWERS_FILE)
-        yield replace(guide, answers=Path(place))
+        yield replace(task, guide=replace(task.guide, answers=Path(place)))
 
 
 def _guide(job: Distill) -> Guide:

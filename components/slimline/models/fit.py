@@ -67,7 +67,7 @@ def fit(task: Task) -> Fitted:
             "%s: resumes at epoch %d, step %d", task.what, reached.epochs + 1, reached.step + 1
         )
     resumed_from = read_progress(saved.path).epochs
-    _check(task)
+    check_task(task)
     task, processes = _with_learning_rate(task, saved), _processes(task)
     if processes == 1:
         run_rank(task, saved, processes)
@@ -119,7 +119,13 @@ def _processes(task: Task) -> int:
     return int(devices)
 
 
-def _check(task: Task) -> None:
+def check_task(task: Task) -> None:
+    """Refuse a task that cannot be fitted, before anything is computed.
+
+    Raises:
+        BadData: when a split is too small.
+        BadParameters: when settings would change nothing, or contradict each other.
+    """
     if len(task.train) < 2:  # noqa: PLR2004 - batch norm needs two
         msg = f"{task.what}: the training split has {len(task.train)} examples: give at least 2"
         raise BadData(msg)

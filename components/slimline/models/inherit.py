@@ -13,7 +13,7 @@ from slimline.contract import BadParameters, get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
 log = get_logger(__name__)
 
@@ -33,17 +33,26 @@ def inherit(module: nn.Module, teacher: nn.Module) -> None:
     """
     own, given = module.state_dict(), teacher.state_dict()
     rows, their_rows = _rows(own), _rows(given)
-    taken = {}
-    for name, value in own.items():
-        there = given.get(_place(name, rows, their_rows))
-        if there is not None and there.shape == value.shape:
-            taken[name] = there
-    if not any(weight.ndim > 1 for weight in taken.values()):  # a bias alone has learned nothing
+    places = {name: _place(name, rows, their_rows) for name in own}
+    if not take(module, {n: given[there] for n, there in places.items() if there in given}):
         msg = "inherit: no weight of the teacher fits the student: give layers its names and widths"
         raise BadParameters(msg)
+
+
+def take(module: nn.Module, given: Mapping[str, Tensor]) -> bool:
+    """Take over, in place, the tensors whose names and shapes the module has.
+
+    Returns:
+        False when there is no weight among them; then nothing was taken.
+    """
+    own = module.state_dict()
+    taken = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape}
+    if not any(tensor.ndim > 1 for tensor in taken.values()):  # a bias alone has learned nothing
+        return False
     module.load_state_dict(taken, strict=False)
     fresh = sorted(own.keys() - taken.keys())
-    log.info("inherit: %d tensors of the teacher, fresh: %s", len(taken), fresh or "none")
+    log.info("%d tensors were taken over, fresh: %s", len(taken), fresh or "none")
+    return True
 
 
 def _rows(names: Iterable[str]) -> dict[str, int]:

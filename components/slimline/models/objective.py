@@ -102,7 +102,7 @@ class Objective:
 
     def _kept(self, place: Path, team: Team) -> Answers | None:
         settings, task = self.task.settings, self.task
-        if settings.mixup or (settings.augmentation != "none" and not settings.augmentation_views):
+        if not settings.repeats:
             return None
         views = settings.augmentation_views or 1
         size = (views, len(task.train), len(task.info.labels))

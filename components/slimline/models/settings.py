@@ -99,6 +99,12 @@ class FitSettings(BaseModel):
         description="Processes to train with: auto takes every GPU, or one process on a CPU.",
     )
 
+    @property
+    def repeats(self) -> bool:
+        """Whether epochs show the same inputs again, so that what was said of them still holds."""
+        fixed = self.augmentation == "none" or self.augmentation_views > 0
+        return fixed and not self.mixup
+
     def fit_settings(self) -> FitSettings:
         """These alone, without what a component has besides."""
         return FitSettings.model_validate(self.model_dump(include=set(FitSettings.model_fields)))

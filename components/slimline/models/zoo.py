@@ -55,7 +55,7 @@ def cifar_resnet(
         depth: 6 n + 2: 8, 14, 20, 32, 44, 56, 110.
         shortcut: where the width grows, A pads with zero channels, B uses a 1x1 convolution.
         widths: channels of the stages; each further one halves the image.
-        blocks: residual blocks of each stage, in place of a depth that has as many in each.
+        blocks: residual blocks of each stage, in place of a depth with as many in each of three.
         classes: number of outputs.
         channels: of the image.
 
@@ -65,7 +65,7 @@ def cifar_resnet(
     from torch import nn
 
     if blocks is None:
-        blocks = _blocks_of(depth, len(widths))
+        blocks = _blocks_of(depth)
     if not blocks or len(blocks) != len(widths) or min(blocks) < 1:
         msg = f"cifar_resnet: blocks {list(blocks)} for widths {list(widths)}: give one for each"
         raise BadParameters(msg)
@@ -172,11 +172,11 @@ def _residual_class() -> Callable[..., nn.Module]:
     return Residual
 
 
-def _blocks_of(depth: int, stages: int) -> list[int]:
+def _blocks_of(depth: int) -> list[int]:
     if depth < 8 or (depth - 2) % 6:  # noqa: PLR2004 - 6 n + 2 with n of at least 1
         msg = f"cifar_resnet: depth {depth} is not 6 n + 2; give 8, 14, 20, 32, 44, 56 or 110"
         raise BadParameters(msg)
-    return [(depth - 2) // 6] * stages
+    return [(depth - 2) // 6] * 3
 
 
 def _stages(

@@ -81,8 +81,8 @@ def planned(work: Work) -> Made:
 def choose(candidates: list[Candidate], *, measured: bool) -> tuple[Candidate, tuple[str, ...]]:
     """The fastest candidate among those that lose equally little, and why; ties go to the smaller.
 
-    One that leaves most of the network in float loses next to nothing and gains as little: the loss
-    of others is not held against it.
+    One that leaves most of the network in float loses next to nothing and gains as little: it is
+    out before losses are compared.
 
     Args:
         candidates: at least one, in the order in which rules prefer them.

@@ -10,6 +10,7 @@ from slimline.contract import BadParameters, get_logger
 from slimline.data.dataset import load_examples
 from slimline.models.build import build, completed, load_torch_model
 from slimline.models.info import ModelInfo
+from slimline.models.inherit import take
 from slimline.models.initialize import initialize
 from slimline.models.network import check_classes
 from slimline.models.result import fit_and_keep
@@ -84,16 +85,11 @@ def _continued(job: Train, module: nn.Module, info: ModelInfo) -> tuple[nn.Modul
         raise BadParameters(msg)
     if before.edits:
         module = build(before.factory or job.factory, before.edits)
-    own, given = module.state_dict(), initial.state_dict()
-    taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if not any(v.ndim > 1 for v in taken.values()):  # a bias alone has learned nothing
+    if not take(module, initial.state_dict()):
         msg = (
             f"initial model {before.name}: no weight fits factory {job.factory.call}; give its own"
         )
         raise BadParameters(msg)
-    fresh = sorted(own.keys() - taken.keys())
-    log.info("train: %d tensors of %s, fresh: %s", len(taken), before.name, fresh or "none")
-    module.load_state_dict(taken, strict=False)
     preprocessing = before.preprocessing
     if preprocessing.shape != info.preprocessing.shape:
         preprocessing = info.preprocessing

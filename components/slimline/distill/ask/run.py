@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +44,7 @@ def run(job: Ask) -> Numbers:
         _ask(job, batches, answers, stop)
         if stop():
             saved.save()
-    (job.answers.path / ANSWERS_FILE).write_bytes((saved.path / ANSWERS_FILE).read_bytes())
+    shutil.copyfile(saved.path / ANSWERS_FILE, job.answers.path / ANSWERS_FILE)
     log.info("ask: %d answers computed, %d taken from those kept", answers.asked, answers.saved)
     return {"examples": len(train), "asked": answers.asked}
 
