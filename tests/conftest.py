@@ -11,6 +11,9 @@ from support.tracking_server import mlflow_server as run_mlflow
 
 # As `slimline.models` does it, but before any test file imports torch: see there.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Where there is a GPU too, tests compute on the CPU, where equal jobs give equal bytes and two
+# processes need no second GPU; `CUDA_VISIBLE_DEVICES=0 pytest ...` tries the GPU.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(scope="session")

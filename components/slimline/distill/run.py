@@ -16,6 +16,7 @@ from slimline.data.dataset import load_examples
 from slimline.distill.ask.spec import Ask
 from slimline.models.answers import ANSWERS_FILE, Answers
 from slimline.models.build import build, completed, load_torch_model
+from slimline.models.device import own_device
 from slimline.models.fit import check_task
 from slimline.models.info import ModelInfo, load_model_info
 from slimline.models.inherit import inherit
@@ -114,8 +115,8 @@ def _guide(job: Distill) -> Guide:
 
 def _right(ask: Callable[[Tensor], Tensor], split: Batchable) -> float:
     """Share of a split that the teachers answer right."""
-    hits = sum(int((ask(piece.x).argmax(1) == piece.y).sum()) for piece in split.pieces())
-    return hits / len(split)
+    pieces = split.to(own_device()).pieces()
+    return sum(int((ask(piece.x).argmax(1) == piece.y).sum()) for piece in pieces) / len(split)
 
 
 def _student_info(job: Distill) -> ModelInfo:

@@ -31,7 +31,7 @@ class Average:
     """The average, by the names of the network's state; empty before there is one."""
 
     def __init__(self, settings: FitSettings, state: Mapping[str, Tensor]) -> None:
-        """Go on with an average that was kept."""
+        """Go on with an average that was kept, on the network's device."""
         self.settings = settings
         self.count = int(state[_COUNT]) if state else 0
         self.state = {k: v for k, v in state.items() if k != _COUNT}
@@ -40,14 +40,14 @@ class Average:
         """Count the weights after a step (ema)."""
         if self.settings.averaging == "ema":
             decay = min(self.settings.averaging_decay, (1 + self.count) / (10 + self.count))
-            self._move(module, 1 - decay)
+            self._move(module, decay)
 
     def epoch(self, module: nn.Module, number: int) -> None:
         """Count the weights at the end of an epoch, numbered from 1 (swa)."""
         if self.settings.averaging == "swa":
             first = self.settings.epochs - max(1, round(_LAST_SHARE * self.settings.epochs)) + 1
             if number >= first:
-                self._move(module, 1 / (self.count + 1))
+                self._move(module, self.count / (self.count + 1))
 
     def kept(self) -> dict[str, Tensor]:
         """What another try goes on with."""
@@ -75,17 +75,20 @@ class Average:
         finally:
             module.load_state_dict(own)
 
-    def _move(self, module: nn.Module, share: float) -> None:
+    def _move(self, module: nn.Module, decay: float) -> None:
+        """All weights in one call, as each costs a GPU the same."""
+        from torch.optim.swa_utils import get_ema_multi_avg_fn
+
         current = {k: v.detach() for k, v in module.state_dict().items()}
         self.count += 1
         if not self.state:
             self.state = {k: v.clone() for k, v in current.items()}
             return
-        for name, value in current.items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value.to(self.state[name].device), share)
-            else:
-                self.state[name] = value.clone()
+        moving = [k for k, v in current.items() if v.is_floating_point()]
+        towards = [current.pop(k) for k in moving]
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move([self.state[k] for k in moving], towards, None)
+        self.state |= {k: v.clone() for k, v in current.items()}
 
 
 def _measure_batch_norm(module: nn.Module, inputs: Iterable[Tensor]) -> None:

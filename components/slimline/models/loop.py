@@ -53,13 +53,14 @@ class Loop:
         self.objective = Objective(task, self.module, saved.path, self.team)
         if self.objective.extra is not None and list(self.objective.extra.parameters()):
             self.optimizer.add_param_group({"params": list(self.objective.extra.parameters())})
-        self.progress = read_progress(saved.path)
-        self.best = read_best(saved.path)
-        self._go_on()
-        self.average = Average(task.settings, read_part(saved.path, "average"))
         if self.team.size > 1:
             share_batch_norm(self.module, fabric.device)
         self.wrapped, self.stepper = fabric.setup(self.objective.module, self.optimizer)
+        self.progress = read_progress(saved.path)
+        self.best = read_best(saved.path)
+        self._go_on()
+        kept = {k: v.to(fabric.device) for k, v in read_part(saved.path, "average").items()}
+        self.average = Average(task.settings, kept)
         self.train, self.selection = (s.to(fabric.device) for s in (task.train, task.selection))
         self.batches = Batches(self.train, task.settings, len(task.info.labels))
         self.masks = [
@@ -129,7 +130,7 @@ class Loop:
         return torch.randperm(len(self.train))
 
     def _go_on(self) -> None:
-        """Take up what an earlier try kept."""
+        """Take up what an earlier try kept, on the device that the network is on by now."""
         if self.progress == Progress():
             return
         restore_state(self.saved.path, self.module, self.optimizer)

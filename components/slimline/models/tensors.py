@@ -74,7 +74,7 @@ class Batchable:
         import torch
 
         images = self.raw if self.preprocessing is not None else self.raw.movedim(1, -1)
-        chosen = torch.arange(len(self))[rows].to(images.device)
+        chosen = torch.arange(len(self), device=images.device)[rows]
         return images[chosen[:, None, None], down[:, :, None], across[:, None, :]]
 
     def some(self, rows: Tensor | slice) -> Batchable:

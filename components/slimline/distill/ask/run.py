@@ -11,6 +11,7 @@ from slimline.contract import Meter, checkpoint, get_logger
 from slimline.data.dataset import load_examples
 from slimline.models.answers import ANSWERS_FILE, Answers
 from slimline.models.batches import Batches
+from slimline.models.device import own_device
 from slimline.models.info import load_model_info
 from slimline.models.settings import FitSettings
 from slimline.models.stop import deferred_sigterm
@@ -38,7 +39,7 @@ def run(job: Ask) -> Numbers:
     saved.restore()
     examples = load_examples(job.train.path, split="train", mapped=True)
     train, classes = to_tensors(examples, info), len(info.labels)
-    batches = Batches(train.to(_device()), _settings(job), classes)
+    batches = Batches(train.to(own_device()), _settings(job), classes)
     answers = Answers(saved.path, 1, len(train), classes)
     with deferred_sigterm() as stop:
         _ask(job, batches, answers, stop)
@@ -60,10 +61,6 @@ def _ask(job: Ask, batches: Batches, answers: Answers, stop: Callable[[], bool])
         x = batches.make(job.turn, rows, slice(None)).x
         answers.of(rows, torch.zeros_like(rows), lambda at, x=x: ask(x[at]).cpu())  # type: ignore[misc]
         meter.show(done)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _settings(job: Ask) -> FitSettings:
