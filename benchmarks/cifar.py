@@ -39,13 +39,16 @@ def done(job: Component, place: Path) -> Outcome:
         return execute(job, store, work_dir=Path(work) / "job", image=f"torch-{torch.__version__}")
 
 
-def splits(place: Path, data: Path, limit: int | None = None) -> Outcome:
-    """Train, selection (a tenth of the published training set) and test.
+def splits(
+    place: Path, data: Path, limit: int | None = None, selection_fraction: float = 0.1
+) -> Outcome:
+    """Train, selection and test.
 
     Args:
         place: where stores of the benchmark lie.
         data: see `DATA_HELP`.
         limit: examples a split, to try a benchmark out.
+        selection_fraction: of the published training set.
     """
     source = {
         "kind": "parquet",
@@ -56,7 +59,8 @@ def splits(place: Path, data: Path, limit: int | None = None) -> Outcome:
         "label_column": "label",
         "labels": LABELS,
     }
-    values: dict[str, Any] = {"source": source, "name": "cifar10", "selection_fraction": 0.1}
+    values: dict[str, Any] = {"source": source, "name": "cifar10"}
+    values["selection_fraction"] = selection_fraction
     if limit is not None:
         values |= {"limit": limit, "expectations": {"max_class_ratio": 5}}
     return done(CheckData.parse(values), place)
