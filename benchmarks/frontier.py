@@ -68,7 +68,7 @@ DISTILL: dict[str, Any] = {
 SEARCH: dict[str, Any] = {
     "trials": 2 * len(STUDENTS),
     "population": 2 * len(STUDENTS),
-    "epochs": [2, 8, 60],
+    "epochs": [2, 8, 40],
     "keep": 0.3,
     "promote": "accuracy",
     "max_drop": GOAL["drop"] / 100,
